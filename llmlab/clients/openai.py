@@ -28,6 +28,7 @@ from llmlab.clients.wire import (
     family_of,
     inner_error,
     is_thinking,
+    mapping_of,
     parsed,
     read_json,
     status_of,
@@ -52,12 +53,9 @@ class OpenAIClient(HttpClient):
     Args:
         base_url: up to and with the version, such as `https://api.openai.com/v1`; without credentials or query.
         api_key_env: NAME of the environment variable that holds the key; None for an endpoint without one.
-        deployment: what the endpoint calls the model, where that is not the model's id.
         api_version: for Azure. With `base_url` `https://NAME.openai.azure.com` the path names the deployment; with
             `https://NAME.openai.azure.com/openai/v1` it does not, and the version may be left out.
-        key_header: how the key is sent: "bearer", or "api-key" as Azure wants it (the default there).
-        requests_per_minute, tokens_per_minute, max_in_flight: what the endpoint allows; shared by all calls of this
-            client.
+        deployment, key_header, requests_per_minute, tokens_per_minute, max_in_flight, headers, drop: as of `Access`.
         in_turn: more endpoints or keys, each with its own limits. The freest is asked next; a 429 or a fault lets
             that one rest, a refused key takes it out with a warning, and the others go on.
         group: a name for these interchangeable endpoints, which stands for them in the fingerprint.
@@ -101,10 +99,8 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     'ok'
     """
     inner_error(reply)
-    choices = reply.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    choice = _choice(reply) or {}
+    if not isinstance(message := choice.get("message"), dict):
         raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply))}")
     if choice.get("error"):
         raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')))}")
@@ -112,10 +108,9 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     old = message.get("function_call")  # of the years before tools
     tool_calls = _tool_calls(message.get("tool_calls") or ([{"function": old}] if old else None))
     finish = family_of(choice.get("finish_reason"))
+    status = status_of(finish, withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(tool_calls))
     return {
-        "status": "refused"
-        if refusal
-        else status_of(finish, withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(tool_calls)),
+        "status": "refused" if refusal else status,
         "text": text or refusal,
         "thought": "\n".join(filter(None, (thought_of(message), inline))),
         "tool_calls": tool_calls,
@@ -175,14 +170,11 @@ class StreamedReply:
         for name in ("model", "system_fingerprint", "usage"):
             if event.get(name):
                 self._reply[name] = event[name]
-        choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        if not isinstance(choice, dict):
+        if (choice := _choice(event)) is None:
             return  # the last event holds usage only
         self._choices += 1
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        delta = choice.get("delta")
-        delta = delta if isinstance(delta, dict) else {}
+        delta = mapping_of(choice.get("delta"))
         for name, parts in self._parts.items():
             if part := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
                 parts.append(part)
@@ -231,6 +223,12 @@ class StreamedReply:
         return None if another or complete or index is None else last
 
 
+def _choice(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first choice of a reply or event; more than one is never asked for."""
+    choices = reply.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
 def _url(access: Access, model: ModelRef, what: str = "chat/completions") -> str:
     """Where a request goes. Azure has two kinds of paths: `/openai/v1` like everybody, and one per deployment.
 
@@ -273,28 +271,27 @@ def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, dict):
-        return Usage()
+    usage = mapping_of(usage)
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
-    given, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    prompt, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     details = usage.get("completion_tokens_details")
     thought = count((details if isinstance(details, dict) else usage).get("reasoning_tokens"))
     if output is not None:
-        output += _beside(given, output, total, thought)
-    return Usage(input_tokens=given, output_tokens=output, cached_input_tokens=count(cached))
+        output += _beside(prompt, output, total, thought)
+    return Usage(input_tokens=prompt, output_tokens=output, cached_input_tokens=count(cached))
 
 
-def _beside(given: int | None, output: int, total: int | None, thought: int | None) -> int:
+def _beside(prompt: int | None, output: int, total: int | None, thought: int | None) -> int:
     """Tokens of a thought that are not among the output: the total shows it, or that they are more than all of it.
 
     xAI and Google count so, and Google does not say how many they were.
     """
     if total is None:
         return thought if thought and thought > output else 0
-    surplus = total - output - (given or 0)
+    surplus = total - output - (prompt or 0)
     if thought is None:
-        return max(surplus, 0) if given is not None else 0
+        return max(surplus, 0) if prompt is not None else 0
     return thought if surplus >= thought else 0
 
 

@@ -21,7 +21,7 @@ from llmlab.base.private import excerpt
 from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access, KeyHeader
-from llmlab.clients.base import LARGEST_CACHE, Generation, Request, Status
+from llmlab.clients.base import Generation, Request, Status
 from llmlab.clients.retry import retry_after_s
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "family_of",
     "inner_error",
     "is_thinking",
+    "mapping_of",
     "parsed",
     "read_json",
     "refused_generation",
@@ -119,7 +120,7 @@ class WireFormat:
 
 
 def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, Any]:
-    """The request's sampling parameters and seed under the names that its provider and model take; not to be changed.
+    """The request's sampling parameters and seed under the names that its provider and model take.
 
     Args:
         rules: whose rules hold, by default those of the model's provider.
@@ -132,17 +133,25 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
     >>> wire_sampling(Request(model=o3, messages=(), sampling=Sampling(max_tokens=200)))
     {'max_completion_tokens': 200}
     """
-    name = rules or request.model.provider
+    model, extra = request.model, request.sampling.extra
+    sent = {key: value for key, value in request.sampling.sent.items() if key != "extra"}
     if request.seed is not None:
-        return _sent(request.model, request.sampling, request.seed, name)
-    place = (id(request.model), id(request.sampling), name)  # all calls of a bundle share both
-    cached = _KNOWN.get(place)
-    if cached is None:
-        sent = _sent(request.model, request.sampling, None, name)
-        if len(_KNOWN) >= LARGEST_CACHE:
-            _KNOWN.clear()
-        cached = _KNOWN[place] = (request.model, request.sampling, sent)
-    return cached[2]
+        sent["seed"] = request.seed
+    if clash := sorted((sent.keys() | RESERVED) & extra.keys()):
+        raise RequestRefusedError(
+            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
+        )
+    sent |= extra
+    renamed: dict[str, str] = {}
+    for level in _rules_for(rules or model.provider, model.id):
+        renamed |= level.get("rename", {})
+        for name, rule in level.get("refuse", {}).items():
+            if name in sent and not _passes(sent[name], rule, sent):
+                raise _refusal(model, f"{name} == {sent[name]!r}", rule["why"])
+        both = level.get("not_both", ())
+        if both and all(name in sent for name in both):
+            raise _refusal(model, " and ".join(both), "it takes only one of them")
+    return {renamed.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in sent.items()}
 
 
 def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
@@ -322,6 +331,11 @@ def word(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """A JSON object, {} for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def count(value: Any) -> int | None:
     """A number of tokens, also written as a text or with a decimal point; else None."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
@@ -380,31 +394,9 @@ def failure_of(status: int, text: str, *, headers: Mapping[str, str], access: Ac
     return RequestRefusedError(f"{failure} ({advice})", status_code=status)
 
 
-def _sent(model: ModelRef, sampling: Sampling, seed: int | None, rules: str) -> dict[str, Any]:
-    given = {key: value for key, value in sampling.sent.items() if key != "extra"}
-    if seed is not None:
-        given["seed"] = seed
-    extra = sampling.extra
-    if clash := sorted((given.keys() | RESERVED) & extra.keys()):
-        raise RequestRefusedError(
-            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
-        )
-    given.update(extra)
-    renamed: dict[str, str] = {}
-    for level in _rules_for(rules, model.id):
-        renamed.update(level.get("rename", {}))
-        for name, rule in level.get("refuse", {}).items():
-            if name in given and not _passes(given[name], rule, given):
-                raise _refusal(model, f"{name} == {given[name]!r}", rule["why"])
-        both = level.get("not_both", ())
-        if both and all(name in given for name in both):
-            raise _refusal(model, " and ".join(both), "it takes only one of them")
-    return {renamed.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in given.items()}
-
-
-def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+def _passes(value: Any, rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
     unless = rule.get("unless", {})
-    if unless and all(given.get(name) == wanted for name, wanted in unless.items()):
+    if unless and all(sent.get(name) == wanted for name, wanted in unless.items()):
         return True
     return value in rule.get("only", ()) or ("at_most" in rule and value <= rule["at_most"])
 
@@ -475,7 +467,3 @@ def _data_of(event: bytes) -> Iterator[bytes]:
 
 def _excerpt(body: bytes) -> str:
     return excerpt(body.decode("utf-8", "replace"), limit=120) or "(empty)"
-
-
-# the values are kept, so that their ids stay their own
-_KNOWN: dict[tuple[int, int, str], tuple[ModelRef, Sampling, dict[str, Any]]] = {}

@@ -123,11 +123,11 @@ def leaks(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[int, str, str], ...]
     used = _used(bundle)
     cases: dict[str, list[Case]] = {}
     for case in golden:
-        cases.setdefault(_signature(case.inputs, used), []).append(case)
+        cases.setdefault(signature(case.inputs, used), []).append(case)
     return tuple(
         (number, case.id, "the same as" if _same(example.inputs, case.inputs, used) else "nearly the same as")
         for number, example in enumerate(bundle.prompt.examples, start=1)
-        for case in cases.get(_signature(example.inputs, used), ())
+        for case in cases.get(signature(example.inputs, used), ())
     )
 
 
@@ -218,17 +218,16 @@ def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> st
     return ""
 
 
-def signature(inputs: Mapping[str, Any]) -> str:
+def signature(inputs: Mapping[str, Any], used: Iterable[str] | None = None) -> str:
     """What a case asks, but for case, spacing and punctuation: of two with one signature, one is nearly the other.
+
+    `used` are the inputs that count, by default all.
 
     >>> signature({"question": "What is NA ?"}) == signature({"question": "what is  na"})
     True
     """
-    return _signature(inputs, inputs)
-
-
-def _signature(inputs: Mapping[str, Any], used: Iterable[str]) -> str:
-    return json.dumps([[name, _normal(inputs[name])] for name in sorted(used) if name in inputs])
+    names = sorted(inputs if used is None else set(inputs).intersection(used))
+    return json.dumps([[name, _normal(inputs[name])] for name in names])
 
 
 def _same(left: Mapping[str, Any], right: Mapping[str, Any], used: Iterable[str]) -> bool:
