@@ -12,6 +12,7 @@ import copy
 import errno
 import json
 import os
+import re
 import shlex
 import time
 import urllib.request
@@ -24,6 +25,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import pydantic
 
+from llmlab.base.documents import broken_rule
 from llmlab.base.errors import RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
@@ -115,12 +117,7 @@ class HttpClient:
         try:
             first = Access.model_validate({"base_url": base_url, "key_env": api_key_env, **own})
         except pydantic.ValidationError as error:  # shorter, and with the argument's own name
-            broken = []
-            for rule in error.errors():
-                name = rule["loc"][0] if rule["loc"] else "base_url"
-                name = "api_key_env" if name == "key_env" else name
-                broken.append(f"{name}: {rule['msg'].removeprefix('Value error, ')}")
-            raise ValueError("; ".join(broken)) from None
+            raise ValueError(re.sub("^key_env", "api_key_env", broken_rule(error))) from None
         self.accesses, self.wire, self._prices = (first, *in_turn), wire, prices
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)

@@ -170,14 +170,6 @@ def test_two_429_hold_every_call_back_for_as_long_as_they_say(loopback: Loopback
     assert len(log) == 7
 
 
-def test_rate_limits_everywhere_end_without_a_storm(loopback: Loopback, wire: Wire) -> None:
-    """At most rows x attempts requests, and an error that says why."""
-    loopback.set(faults={"429": 1.0}, retry_after="0.01")
-    outcomes = ask_all(connected(loopback, wire=wire), [asking(str(i), wire=wire) for i in range(10)])
-    assert all(isinstance(outcome, TransportError) and outcome.status_code == 429 for outcome in outcomes)
-    assert loopback.stats()["requests"] == 10 * QUICK.attempts
-
-
 def test_mixed_faults_all_end_in_answers_or_counted_errors(loopback: Loopback, wire: Wire) -> None:
     """20% rate limits, 10% 5xx, 10% truncated, 5% resets, 1% hangs: the run ends and nothing false is an answer."""
     faults = {"429": 0.2, "500": 0.1, "truncate": 0.1, "reset": 0.05, "hang": 0.01}
