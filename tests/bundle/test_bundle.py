@@ -164,51 +164,48 @@ def test_layout_quoting_line_ends_defaults_and_metadata_do_not_change_the_digest
     assert Bundle.load(written(tmp_path, text, "other.yaml")).digest == bundle.digest
 
 
+BEHAVIOUR: dict[str, tuple[Any, ...]] = {  # other values than the bundle's
+    "model": ("openai/gpt-4o-2024-05-13", "azure/gpt-4o-2024-08-06"),
+    "revision": ("abc",),
+    "quantisation": ("q4",),
+    "system": ("Answer.",),
+    "template": ("{{ question }}",),
+    "examples": ([],),
+    "temperature": (0.1, None),
+    "top_p": (1.0,),
+    "top_k": (1,),
+    "max_tokens": (201,),
+    "stop": ([], ["end"]),
+    "seed": (0,),
+    "frequency_penalty": (0.0,),
+    "presence_penalty": (0.0,),
+    "response_format": ({"type": "json_object"},),
+    "extra": ({"a": 1}, {"a": None}, {"a": ""}, {"a": {}}),
+    "corpus": ({"package": "numpy"}, {"jsonl": "pandas"}),
+    "retriever": ("dense",),
+    "k": (6,),
+    "query": ("{{ search }}",),
+    "distinct_by": ("group",),
+    "passage_chars": (500,),
+    "chunking": ({"size_words": 100},),
+    "embedding": ({"provider": "openai", "id": "text-embedding-3-small"},),
+    "options": ({"k1": 1.2}, {"stem": ""}),
+    "retrieval": (None,),
+    "tools": (
+        [],
+        [{"name": "lookup", "description": "", "parameters": {"type": "object"}}],
+        [{"name": "lookup", "description": "finds", "parameters": {}}],
+    ),
+}
+
+
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"model": "openai/gpt-4o-2024-05-13"},
-        {"model": "azure/gpt-4o-2024-08-06"},
-        {"revision": "abc"},
-        {"quantisation": "q4"},
-        {"system": "Answer."},
-        {"template": "{{ question }}"},
-        {"examples": []},
-        {"temperature": 0.1},
-        {"temperature": None},
-        {"top_p": 1.0},
-        {"top_k": 1},
-        {"max_tokens": 201},
-        {"stop": []},
-        {"stop": ["end"]},
-        {"seed": 0},
-        {"frequency_penalty": 0.0},
-        {"presence_penalty": 0.0},
-        {"response_format": {"type": "json_object"}},
-        {"extra": {"a": 1}},
-        {"extra": {"a": None}},
-        {"extra": {"a": ""}},
-        {"extra": {"a": {}}},
-        {"corpus": {"package": "numpy"}},
-        {"corpus": {"jsonl": "pandas"}},
-        {"retriever": "dense"},
-        {"k": 6},
-        {"query": "{{ search }}"},
-        {"distinct_by": "group"},
-        {"passage_chars": 500},
-        {"chunking": {"size_words": 100}},
-        {"embedding": {"provider": "openai", "id": "text-embedding-3-small"}},
-        {"options": {"k1": 1.2}},
-        {"options": {"stem": ""}},
-        {"retrieval": None},
-        {"tools": []},
-        {"tools": [{"name": "lookup", "description": "", "parameters": {"type": "object"}}]},
-        {"tools": [{"name": "lookup", "description": "finds", "parameters": {}}]},
-    ],
-    ids=lambda change: json.dumps(change)[:60],
+    ("name", "value"),
+    [(name, value) for name, values in BEHAVIOUR.items() for value in values],
+    ids=lambda part: json.dumps(part)[:60],
 )
-def test_every_change_of_behaviour_changes_digest_and_version(bundle: Bundle, change: dict[str, object]) -> None:
-    changed = bundle.with_(**change)
+def test_every_change_of_behaviour_changes_digest_and_version(bundle: Bundle, name: str, value: Any) -> None:
+    changed = bundle.with_(**{name: value})
     assert changed.digest != bundle.digest
     assert changed.version == f"1.0.0+{changed.digest[:8]}"
     assert bundle.diff(changed)
