@@ -136,16 +136,15 @@ def remember(name: str) -> None:
     _REMEMBERED.add(name)
 
 
-def excerpt(text: str, *, secrets: tuple[str, ...] = (), limit: int = LONGEST_EXCERPT_CHARS) -> str:
-    """The text on one line, without the given secrets and anything shaped like a key, cut to `limit` characters.
+def excerpt(text: str, *, limit: int = LONGEST_EXCERPT_CHARS) -> str:
+    """The text on one line, without the keys of clients and anything shaped like a key, cut to `limit` characters.
 
     >>> excerpt("Incorrect API key provided: sk-abcdefgh12345678.")
     'Incorrect API key provided: [key removed]'
     """
     text = text[:LONGEST_SEARCHED_CHARS]
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, REMOVED)
+    for key in sorted([os.environ.get(name, "").strip() for name in [*_REMEMBERED]], key=len, reverse=True):
+        text = text.replace(key, REMOVED) if key else text
     # first removed, then cut: half a key is a key too
     line = " ".join(_KEY_LIKE.sub(REMOVED, without_keys(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -73,8 +73,8 @@ class ModelRef(_Value):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _or_in_one_text(cls, given: Any) -> Any:
-        return cls._parts(given) if isinstance(given, str) else given
+    def _or_in_one_text(cls, raw: Any) -> Any:
+        return cls._parts(raw) if isinstance(raw, str) else raw
 
     @staticmethod
     def _parts(text: str) -> dict[str, str]:
@@ -155,8 +155,8 @@ class Sampling(_Value):
     @cached_property
     def sent(self) -> Mapping[str, Any]:
         """The parameters that are set, seed left out (it goes out with the repeat added)."""
-        given = {key: getattr(self, key) for key in type(self).model_fields if key != "seed"}
-        sent: Mapping[str, Any] = frozen_json({key: v for key, v in given.items() if v not in (None, (), {})})
+        values = {key: getattr(self, key) for key in type(self).model_fields if key != "seed"}
+        sent: Mapping[str, Any] = frozen_json({key: v for key, v in values.items() if v not in (None, (), {})})
         return sent
 
 
@@ -219,10 +219,10 @@ class Tool(_Value):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _or_as_openai_writes_it(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("type") != "function":
-            return given
-        return given.get("function", {key: value for key, value in given.items() if key != "type"})
+    def _or_as_openai_writes_it(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("type") != "function":
+            return raw
+        return raw.get("function", {key: value for key, value in raw.items() if key != "type"})
 
 
 TRIED = "tried"  # in a bundle's metadata: golden digest -> digests of the candidates that were tried on it
@@ -272,9 +272,9 @@ class Bundle(_Value):
     @cached_property
     def behaviour(self) -> Mapping[str, Any]:
         """The fields that decide what it answers, absent ones left out: what the digest is computed over."""
-        kept = self.model_dump(mode="json", exclude_none=True, exclude={"name", "version", "metadata"})
-        kept["model"].pop("pin_override", None)
-        behaviour: Mapping[str, Any] = frozen_json(_without_empty(kept))
+        fields = self.model_dump(mode="json", exclude_none=True, exclude={"name", "version", "metadata"})
+        fields["model"].pop("pin_override", None)
+        behaviour: Mapping[str, Any] = frozen_json(_without_empty(fields))
         return behaviour
 
     @cached_property
@@ -372,8 +372,8 @@ class BundleDiff(Shown):
 
 def load_bundles(folder: str | Path) -> dict[str, Bundle]:
     """Every `*.yaml` of a folder as {file stem: bundle}, in the order of their names."""
-    there = located(folder)
-    paths = sorted([*there.glob("*.yaml"), *there.glob("*.yml")])
+    place = located(folder)
+    paths = sorted([*place.glob("*.yaml"), *place.glob("*.yml")])
     if not paths:
         raise FileRuleError("no bundle (*.yaml) in this folder", path=folder)
     bundles: dict[str, Bundle] = {}
@@ -393,13 +393,14 @@ _OWNERS: dict[str, str] = {
 
 
 def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    if key == "model" and isinstance(value, str):
+        value = ModelRef.parse(value)
     if isinstance(value, pydantic.BaseModel):
         value = value.model_dump()
+    if key == "prompt" and isinstance(value, str):
+        key = "template"  # of the prompt that is there
     if key in Bundle.model_fields:
-        parsed = ModelRef.parse(value).model_dump() if key == "model" and isinstance(value, str) else value
-        if key == "prompt" and isinstance(value, str):
-            parsed = {**data["prompt"], "template": value}
-        return {**data, key: parsed}
+        return {**data, key: value}
     owner = _OWNERS.get(key)
     if owner is None:
         fields = ", ".join(sorted({*Bundle.model_fields, *_OWNERS}))
@@ -407,8 +408,8 @@ def _with_field(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     if data[owner] is None:
         raise ValueError(f"{key!r} belongs to {owner}, which this bundle does not have")
     replaced = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}.get(key)
-    kept = {name: item for name, item in data[owner].items() if name != replaced}
-    return {**data, owner: {**kept, key: value}}
+    others = {name: item for name, item in data[owner].items() if name != replaced}
+    return {**data, owner: {**others, key: value}}
 
 
 # here empty values mean something to the endpoint

@@ -58,12 +58,12 @@ def turns(pieces: Iterable[str]) -> list[dict[str, Any]]:
     for piece in pieces:
         value = piece.value if isinstance(piece, Inserted) else None
         begins = not "".join(part for part in content if isinstance(part, str)).strip()
-        if is_chat(value) or (
-            value in ((), []) and begins and not has_history
-        ):  # a first question has an empty history
+        is_first = value in ((), []) and begins and not has_history  # a first question has an empty history
+        history = value if is_chat(value) else () if is_first else None
+        if history is not None:
             if not begins:
                 raise ValueError("a chat history begins the template; what stands before it belongs into `system`")
-            messages, content, has_history = [*messages, *(_plain(message) for message in value)], [], True
+            messages, content, has_history = [*messages, *map(_plain, history)], [], True
         elif _is_part(value) or is_parts(value):
             content += [_plain(part) for part in ([value] if isinstance(value, Mapping) else value)]
         else:
@@ -122,10 +122,8 @@ def with_pictures(value: Any, folder: Path) -> Any:
     """
     if isinstance(value, Mapping):
         if _is_part(value) and value["type"] == "image_url":
-            return {
-                **value,
-                "image_url": {**value["image_url"], "url": _address(value["image_url"].get("url"), folder)},
-            }
+            picture = value["image_url"]
+            return {**value, "image_url": {**picture, "url": _address(picture.get("url"), folder)}}
         return {name: with_pictures(item, folder) for name, item in value.items()}
     return [with_pictures(item, folder) for item in value] if isinstance(value, list) else value
 
@@ -168,8 +166,8 @@ def _merged(content: Sequence[Any]) -> Any:
         else:
             parts.append({"type": "text", "text": part, "cut": True})
     cut = [{**part, "text": part["text"].strip("\r\n")} if part.pop("cut", False) else part for part in parts]
-    kept = [part for part in cut if part["type"] != "text" or part["text"].strip()]
-    return kept[0]["text"] if len(kept) == 1 and kept[0]["type"] == "text" else kept
+    parts = [part for part in cut if part["type"] != "text" or part["text"].strip()]
+    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
 def _plain(value: Any) -> Any:

@@ -70,11 +70,10 @@ def judge_pin(provider: str, model_id: str, *, revision: str | None = None) -> P
             if no_date := _no_date(2000, **match.groupdict()):  # a leap year: the id does not say which
                 pinned, why = False, no_date
             return verdict(pinned=pinned, reason=why, source=rule.get("source", ""))
+    if family in rules["providers"]:
+        return verdict(pinned=False, reason=f"no rule of {family} knows this id")
     names = ", ".join(sorted({*rules["providers"], *rules["aliases"]} - {"fake", "hosts"}))  # no provider's name
-    unknown = (
-        f"no rule of {family} knows this id" if family in rules["providers"] else f"unknown provider (known: {names})"
-    )
-    return verdict(pinned=False, reason=unknown)
+    return verdict(pinned=False, reason=f"unknown provider (known: {names})")
 
 
 def _doubt(name: str) -> str:
@@ -97,6 +96,5 @@ def _no_date(year: int, month: str | None = None, day: str | None = None) -> str
 
 
 @cache
-def _rules() -> dict[str, dict[str, Any]]:
-    rules: dict[str, dict[str, Any]] = read_yaml(RULES_FILE)[0]
-    return rules
+def _rules() -> Any:
+    return read_yaml(RULES_FILE)[0]

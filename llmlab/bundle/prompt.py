@@ -16,16 +16,7 @@ from llmlab.base.project import inside_experiment, located
 from llmlab.bundle.chat import turns
 from llmlab.bundle.template import fill, pieces, placeholders
 
-__all__ = [
-    "IS_TEMPLATE",
-    "LARGEST_INTEGER",
-    "Example",
-    "Frozen",
-    "Prompt",
-    "Text",
-    "from_files",
-    "frozen_json",
-]
+__all__ = ["IS_TEMPLATE", "LARGEST_INTEGER", "Example", "Frozen", "Prompt", "Text", "from_files", "frozen_json"]
 
 LARGEST_TEMPLATE_CHARS = 1_000_000
 LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 can canonicalise
@@ -127,14 +118,9 @@ class Prompt(Strict):
         are inserted as JSON.
         """
         start = [{"role": "system", "content": fill(self.system, inputs)}] if self.system else []
-        shots = [
-            message
-            for example in self.examples
-            for message in (
-                *turns(pieces(self.template, example.inputs)),
-                {"role": "assistant", "content": example.output},
-            )
-        ]
+        shots: list[dict[str, Any]] = []
+        for example in self.examples:
+            shots += [*turns(pieces(self.template, example.inputs)), {"role": "assistant", "content": example.output}]
         asked = turns(pieces(self.template, inputs))
         n_system = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
         return (*start, *asked[:n_system], *shots, *asked[n_system:])

@@ -63,6 +63,11 @@ class RetryPolicy:
         return random.uniform(longest_s / 2, longest_s)
 
 
+def _secret_of(variable: str) -> Secret:
+    """What the environment has now under this name, "" where there is nothing."""
+    return Secret(os.environ.get(variable, "").strip())
+
+
 def _base_address(base_url: str) -> str:
     """The address without trailing slash or default port; ValueError where it holds credentials or a query."""
     parts = urlsplit(base_url.strip())
@@ -82,10 +87,6 @@ def _variable_name(name: str | None) -> str | None:
     if name is not None and (API_KEY in find_pii(name) or not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,79}", name)):
         raise ValueError("must be the NAME of an environment variable in capitals, such as OPENAI_API_KEY")
     return name
-
-
-def _pairs(headers: Any) -> Any:
-    return tuple(headers.items()) if isinstance(headers, Mapping) else headers
 
 
 def _header_names(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
@@ -139,7 +140,7 @@ class Access(Strict):
     max_in_flight: Annotated[int, Field(ge=1)] | None = None
     headers: Annotated[
         tuple[tuple[str, str], ...],
-        pydantic.BeforeValidator(_pairs),
+        pydantic.BeforeValidator(lambda raw: tuple(raw.items()) if isinstance(raw, Mapping) else raw),
         pydantic.AfterValidator(_header_names),
         Field(strict=False),
     ] = ()
@@ -184,7 +185,7 @@ class Access(Strict):
     @property
     def key(self) -> Secret:
         """The key as the environment has it now, "" where there is none. Never kept, shown or logged."""
-        return Secret(os.environ.get(self.key_env, "").strip() if self.key_env else "")
+        return _secret_of(self.key_env or "")
 
     @property
     def secret_variables(self) -> tuple[str, ...]:
@@ -194,12 +195,13 @@ class Access(Strict):
     @property
     def more_fields(self) -> dict[str, str]:
         """The other header fields; RequestRefusedError for a variable that is not set or holds more than one line."""
-        fields = {name: Secret(os.environ.get(variable, "").strip()) for name, variable in self.headers}
+        fields: dict[str, str] = {}
         for name, variable in self.headers:
-            if not fields[name] or not fields[name].isprintable():
-                flaw = "no line of text" if fields[name] else "not set"
+            fields[name] = value = _secret_of(variable)
+            if not value or not value.isprintable():
+                flaw = "no line of text" if value else "not set"
                 raise RequestRefusedError(f"{variable} for the header {name} of {self.base_url} is {flaw}", attempts=0)
-        return dict(fields)
+        return fields
 
     @property
     def lacks_key(self) -> bool:

@@ -19,6 +19,7 @@ from llmlab.clients.wire import (
     count,
     family_of,
     inner_error,
+    mapping_of,
     parsed,
     status_of,
     text_of,
@@ -68,16 +69,16 @@ class AnthropicClient(HttpClient):
         super().__init__(_without_version(base_url), wire=MESSAGES, api_key_env=api_key_env, **settings)
 
 
-def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
 
     >>> read_answer({"content": [{"type": "text", "text": "Paris"}], "stop_reason": "end_turn"})["status"]
     'ok'
     """
-    inner_error(reply, secrets=secrets)
+    inner_error(reply)
     blocks = reply.get("content")
     if not isinstance(blocks, list):
-        raise TransportError(f"the reply holds no content: {excerpt(str(reply), secrets=secrets)}")
+        raise TransportError(f"the reply holds no content: {excerpt(str(reply))}")
     blocks = [block for block in blocks if isinstance(block, dict)]
     text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple(
@@ -85,8 +86,8 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
         for block in blocks
         if block.get("type") == "tool_use"
     )
-    why, details = reply.get("stop_reason"), reply.get("stop_details")
-    refusal = text_of(details.get("explanation")) if why == "refusal" and isinstance(details, dict) else ""
+    why = reply.get("stop_reason")
+    refusal = text_of(mapping_of(reply.get("stop_details")).get("explanation")) if why == "refusal" else ""
     return {
         "status": status_of(family_of(why), withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(calls)),
         "text": text or refusal,
@@ -105,30 +106,29 @@ class StreamedMessage:
     refuses what did not end properly. Events and deltas of kinds that are not known are passed over, as the API asks.
     """
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
-        self.started, self._secrets = False, secrets
+    def __init__(self) -> None:
+        self.started = self._ended = False
         self._reply: dict[str, Any] | None = None
         self._blocks: dict[int, dict[str, Any]] = {}
         self._parts: dict[int, list[str]] = {}
-        self._ended = False
 
     def end(self) -> None:
         """Other formats end so; here `message_stop` does."""
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event; TransportError for one that is an error."""
-        inner_error(event, secrets=self._secrets)
+        inner_error(event)
         kind, index = event.get("type"), count(event.get("index")) or 0
         if kind == "message_start":
-            self._reply = dict(_mapping(event.get("message")))
+            self._reply = dict(mapping_of(event.get("message")))
         elif kind == "content_block_start":
-            self._blocks[index], self._parts[index] = dict(_mapping(event.get("content_block"))), []
+            self._blocks[index], self._parts[index] = dict(mapping_of(event.get("content_block"))), []
         elif kind == "content_block_delta":
-            self._take_delta(index, _mapping(event.get("delta")))
+            self._take_delta(index, mapping_of(event.get("delta")))
         elif kind == "message_delta" and self._reply is not None:
-            counts = {name: tokens for name, tokens in _mapping(event.get("usage")).items() if tokens is not None}
-            usage = {**_mapping(self._reply.get("usage")), **counts}  # cumulative
-            self._reply |= {**_mapping(event.get("delta")), "usage": usage}
+            counts = {name: tokens for name, tokens in mapping_of(event.get("usage")).items() if tokens is not None}
+            usage = {**mapping_of(self._reply.get("usage")), **counts}  # cumulative
+            self._reply |= {**mapping_of(event.get("delta")), "usage": usage}
         elif kind == "message_stop":
             self._ended = True
 
@@ -167,7 +167,7 @@ def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
             f"the Messages API wants max_tokens for {request.model}: add it to the bundle's sampling", attempts=0
         )
     if (thinking := sampling.get("thinking")) is not None:
-        sampling = {**sampling, "thinking": _thinking(request, thinking, most_tokens=sampling["max_tokens"])}
+        sampling["thinking"] = _thinking(request, thinking, most_tokens=sampling["max_tokens"])
     system, messages = _without_system(request.messages)
     body: dict[str, Any] = {"model": name, "messages": messages, **system, **sampling}
     if (wanted := body.pop("response_format", None)) is not None:
@@ -243,15 +243,11 @@ def _wire_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if not (calls := message.get("tool_calls")):
         return message if blocks is content else {**message, "content": blocks}
     texts = [{"type": "text", "text": blocks}] if isinstance(blocks, str) and blocks.strip() else blocks or []
-    used = [
-        {
-            "type": "tool_use",
-            "id": call.get("id"),
-            "name": _mapping(call.get("function")).get("name"),
-            "input": parsed(_mapping(call.get("function")).get("arguments") or "{}"),
-        }
-        for call in calls
-    ]
+    used = []
+    for call in calls:
+        function = mapping_of(call.get("function"))
+        arguments = parsed(function.get("arguments") or "{}")
+        used.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments})
     return {"role": message.get("role"), "content": [*(texts if isinstance(texts, list) else []), *used]}
 
 
@@ -262,7 +258,7 @@ def _block(part: Any) -> Any:
         raise RequestRefusedError(f"a part of type {kind} cannot be sent to the Messages API", attempts=0)
     if kind != "image_url":
         return part
-    url = str(_mapping(part["image_url"]).get("url"))
+    url = str(mapping_of(part["image_url"]).get("url"))
     head, comma, data = url.partition(";base64,")
     if not comma:
         return {"type": "image", "source": {"type": "url", "url": url}}
@@ -272,10 +268,10 @@ def _block(part: Any) -> Any:
 
 def _output_format(wanted: Any) -> dict[str, Any]:
     """`response_format` as other providers know it, or the API's own `{type: json_schema, schema: ...}`."""
-    given = _mapping(wanted)
-    own = _mapping(given.get("json_schema")) or given
+    outer = mapping_of(wanted)
+    own = mapping_of(outer.get("json_schema")) or outer
     allowed = {"type", "name", "description", "strict", "schema"}
-    if given.get("type") != "json_schema" or "schema" not in own or set(own) - allowed or own.get("strict") is False:
+    if outer.get("type") != "json_schema" or "schema" not in own or set(own) - allowed or own.get("strict") is False:
         raise RequestRefusedError(
             f"response_format {json.dumps(wanted)[:200]} cannot be sent to the Messages API: it takes "
             "{type: json_schema, json_schema: {schema: ...}} and always keeps to the schema",
@@ -286,8 +282,7 @@ def _output_format(wanted: Any) -> dict[str, Any]:
 
 def _usage(usage: Any) -> Usage:
     """All input tokens; the API counts those that it read from or wrote into its cache apart."""
-    if not isinstance(usage, dict):
-        return Usage()
+    usage = mapping_of(usage)
     fresh, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
     read, written = (count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
     return Usage(
@@ -296,10 +291,6 @@ def _usage(usage: Any) -> Usage:
         cached_input_tokens=read,
         cache_write_tokens=written or None,
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 MESSAGES = WireFormat(

@@ -14,7 +14,7 @@ from itertools import pairwise
 from json.encoder import encode_basestring_ascii
 from numbers import Real
 from operator import attrgetter
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic_core import from_json
 
@@ -104,8 +104,6 @@ class Request:
         """
         roles = [message.get("role") for message in self.messages]
         cuts = [i for i in range(1, len(roles)) if roles[i] == roles[i - 1] == "user"]
-        if not cuts:
-            return (self.messages,)
         return tuple(self.messages[start:end] for start, end in pairwise([0, *cuts, len(roles)]))
 
     def after(self, answer: Generation, *messages: Mapping[str, Any] | str) -> Request:
@@ -183,11 +181,8 @@ def with_calls(text: str, calls: Sequence[Mapping[str, Any]]) -> str:
 
 def _message_json(message: Mapping[str, Any]) -> str:
     """The message as `_SORTED` writes it, in a third of the time where it is a role and a text."""
-    if (
-        len(message) == 2
-        and type(content := message.get("content")) is str
-        and type(role := message.get("role")) is str
-    ):
+    content, role = message.get("content"), message.get("role")
+    if len(message) == 2 and type(content) is str and type(role) is str:
         return f'{{"content":{encode_basestring_ascii(content)},"role":{encode_basestring_ascii(role)}}}'
     return _SORTED.encode(message)
 
@@ -382,8 +377,7 @@ def _open(frozen: type) -> Any:
 def _filled(value: Any, frozen: type[Value]) -> Value:
     """The filled twin, frozen from now on."""
     value.__class__ = frozen
-    filled: Value = value
-    return filled
+    return cast("Value", value)
 
 
 _OPEN_GENERATION, _OPEN_USAGE = _open(Generation), _open(Usage)

@@ -41,6 +41,13 @@ NETWORK_FILESYSTEMS = re.compile(
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
 )
 OTHERS = "calls.d"  # folder beside the store with those of others
+NO_ANSWER = (ValueError, KeyError, TypeError, ArithmeticError)  # of an entry that is whole, and that holds none
+_ADVICE = {  # what SQLite says -> what to do
+    "full|disk I/O": "make room on the disk and run again: answers kept so far are not paid for twice",
+    "locked": f"another process has held its lock for {BUSY_TIMEOUT_S:.0f} s; end it and run again",
+    "malformed|not a database": "the file is damaged; move it away or restore a copy (what only it held is paid again)",
+    "": "check that the path exists and may be written",
+}
 _FIRST_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB"
 _COLUMNS = f"{_FIRST_COLUMNS}, asked_at INTEGER)"
 
@@ -68,7 +75,6 @@ def call_key(fingerprint: str, request: Request) -> str:
 
 class _Write(NamedTuple):
     row: tuple[str, bytes, int, bytes, int]  # in the order of the columns
-    loop: asyncio.AbstractEventLoop
     done: asyncio.Future[Any]  # the row that was there already, None where this one is kept
 
 
@@ -134,40 +140,40 @@ class CallStore:
     def get_many(self, keys: Iterable[str]) -> dict[str, Generation]:
         """The stored answers among `keys`, marked `cached`; a damaged entry is left out with a warning."""
         self.check()
-        found: dict[str, Generation] = {}
+        answers: dict[str, Generation] = {}
         wanted = iter(keys)
         while batch := list(islice(wanted, KEYS_PER_QUERY)):
             for row in self._rows(batch):
                 answer = None
-                with contextlib.suppress(ValueError, KeyError, TypeError, ArithmeticError):  # whole, and no answer
+                with contextlib.suppress(*NO_ANSWER):
                     answer = _whole(*row)
                 if answer is None:
                     self._warn_torn(row[0])
                 else:
-                    found[row[0]] = answer
+                    answers[row[0]] = answer
             for name in list(self._others):
-                if missing := [key for key in batch if key not in found]:
+                if missing := [key for key in batch if key not in answers]:
                     others = self._borrowed(name, missing)
                     self.borrowed |= dict.fromkeys(others, name)
-                    found |= others
-        return found
+                    answers |= others
+        return answers
 
     def _borrowed(self, name: str, keys: list[str]) -> dict[str, Generation]:
         """The answers that another store has; one that cannot be read is told once and left out from then on."""
-        found: dict[str, Generation] = {}
+        answers: dict[str, Generation] = {}
         try:
             with self._lock:
                 rows = self._others[name].execute(_query(keys), keys).fetchall()
             for row in rows:
                 if (answer := _whole(*row)) is not None:
-                    found[row[0]] = answer
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+                    answers[row[0]] = answer
+        except (sqlite3.Error, *NO_ANSWER) as error:
             with self._lock:
                 if (left_out := self._others.pop(name, None)) is not None:  # another thread may have taken it out
                     left_out.close()
-            told = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
-            warnings.warn(told, RuntimeWarning, stacklevel=3)
-        return found
+            flaw = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
+            warnings.warn(flaw, RuntimeWarning, stacklevel=3)
+        return answers
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> Generation:
         """Keep the answer; returns when it is on disk. The first answer under a key stays, and is what you get.
@@ -175,16 +181,15 @@ class CallStore:
         `request` is None for the answer of an application, which sends its own.
         """
         self.check()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] = loop.create_future()
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         answer = generation.to_json().encode("ascii")
         asked = b"" if request is None else request.to_json().encode("ascii")
         row = (key, answer, _checksum(key, answer), asked, int(time.time()))
         if self._writer is None:
             self._start_writer()
-        self._queue.put(_Write(row, loop, done))
+        self._queue.put(_Write(row, done))
         if (earlier := await done) is not None:
-            with contextlib.suppress(ValueError, KeyError, TypeError, ArithmeticError):  # else it is asked again later
+            with contextlib.suppress(*NO_ANSWER):  # else it is asked again later
                 return (_whole(*earlier) or generation).placed(cached=False)  # this one was sent, too
         return generation
 
@@ -216,20 +221,16 @@ class CallStore:
             since: asked at this time or later; answers that version 0.1 kept have no time and stay.
         """
         self.check()
-        rules = {
-            f"{_MODEL} = ?": model,
-            "asked_at >= ?": None if since is None else int(since.timestamp()),
-        }
-        given = {rule: value for rule, value in rules.items() if value is not None}
-        if keys is None and not given:
+        rules: dict[str, Any] = {} if model is None else {f"{_MODEL} = ?": model}
+        rules |= {} if since is None else {"asked_at >= ?": int(since.timestamp())}
+        rows = [[*rules.values(), *key] for key in ([()] if keys is None else ((key,) for key in keys))]
+        if not (where := [*rules, *([] if keys is None else ["key = ?"])]):
             raise ValueError("say which answers to forget: keys, model or since")
-        bound = [*given.values()]
-        rows = [bound] if keys is None else [[*bound, key] for key in keys]
-        where = " AND ".join([*given, *(["key = ?"] if keys is not None else [])])
         try:
             with contextlib.closing(_connected(self.path)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                gone = connection.executemany(f"DELETE FROM calls WHERE {where}", rows).rowcount  # noqa: S608 - our own words
+                forget = f"DELETE FROM calls WHERE {' AND '.join(where)}"  # noqa: S608 - our own words
+                gone = connection.executemany(forget, rows).rowcount
                 connection.execute("COMMIT")
                 return gone
         except sqlite3.Error as error:
@@ -240,11 +241,11 @@ class CallStore:
 
     def close(self) -> None:
         """Write what is queued and close the file; closing twice is harmless."""
-        if self._writer is not None and os.getpid() == self._process:
+        own = os.getpid() == self._process  # in a forked child nobody may ever let go of the lock
+        if self._writer is not None and own:
             self._queue.put(None)
             self._writer.join()
             self._writer = None
-        own = os.getpid() == self._process  # in a forked child nobody may ever let go of the lock
         with self._lock if own else contextlib.nullcontext():  # a thread of an interrupted run may still be reading
             self._broken = self._broken or f"the call store {self.path} is closed"
             self._closed = True
@@ -337,10 +338,8 @@ class CallStore:
 
 
 def _release(batch: list[_Write], broken: str, there: Mapping[str, Any]) -> None:
-    waiting: dict[asyncio.AbstractEventLoop, list[_Write]] = {}
-    for write in batch:
-        waiting.setdefault(write.loop, []).append(write)
-    for loop, writes in waiting.items():
+    for loop in {write.done.get_loop() for write in batch}:
+        writes = [write for write in batch if write.done.get_loop() is loop]
         with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody waiting; the answers are kept
             loop.call_soon_threadsafe(_settle, writes, broken, there)
 
@@ -424,9 +423,9 @@ def _connected(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # the tables first: another process that makes the store now writes them and the rest in one transaction
     tables = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
-    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if (found != APPLICATION_ID and tables) or version > FORMAT_VERSION:
+    if (application_id != APPLICATION_ID and tables) or version > FORMAT_VERSION:
         what = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
         raise StoreError(f"{path} is {what}; give another path, or use the llmlab that wrote it")
     if tables not in ([], [f"CREATE TABLE {_FIRST_COLUMNS})"], [f"CREATE TABLE {_COLUMNS}"]):
@@ -457,14 +456,7 @@ def _write_ahead(connection: sqlite3.Connection) -> str:
 
 def _what_to_do(path: Path, error: Exception) -> str:
     text = str(error)
-    if "full" in text or "disk I/O" in text:
-        advice = "make room on the disk and run again: answers kept so far are not paid for twice"
-    elif "locked" in text:
-        advice = f"another process has held its lock for {BUSY_TIMEOUT_S:.0f} s; end it and run again"
-    elif "malformed" in text or "not a database" in text:
-        advice = "the file is damaged; move it away or restore a copy (what only it held is asked and paid again)"
-    else:
-        advice = "check that the path exists and may be written"
+    advice = next((advice for sign, advice in _ADVICE.items() if re.search(sign, text)), "")
     return f"the call store {path} cannot be used ({text}): {advice}"
 
 

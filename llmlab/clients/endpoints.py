@@ -9,12 +9,10 @@ They are one endpoint to everybody else: the call key does not depend on which o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -78,11 +76,6 @@ class Endpoint(Access):
         """Every way in, with the entry's own where it lists no others."""
         return self.in_turn or (self,)
 
-    @property
-    def fingerprint(self) -> str:
-        """What can change an answer: wire format, address, deployment and API version."""
-        return _client(self).fingerprint
-
 
 class Endpoints(Strict):
     """The entries of an `endpoints.yaml`, by provider, `provider/id`, or a pattern of it."""
@@ -114,12 +107,6 @@ class Endpoints(Strict):
                 attempts=0,
             )
         return Endpoint.model_validate(_completed(model.provider, {}))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of what can change an answer: every entry's address, deployment and API version."""
-        named = {name: entry.fingerprint for name, entry in self.endpoints.items()}
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 class Reaching(Protocol):
@@ -192,12 +179,9 @@ def _client(endpoint: Endpoint) -> Client:
     bounds = endpoint.model_dump(include={"attempts", "attempt_timeout_s", "case_timeout_s"}, exclude_none=True)
     first, *others = endpoint.accesses
     own = {name: getattr(first, name) for name in AccessSettings.__annotations__}
-    by_wire: dict[str, type[AnthropicClient | OpenAIClient]] = {
-        "messages": AnthropicClient,
-        "chat_completions": OpenAIClient,
-    }
-    client = by_wire[endpoint.wire_format]
-    return client(
+    of_wire: type[AnthropicClient | OpenAIClient]
+    of_wire = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
+    return of_wire(
         first.base_url,
         api_key_env=first.key_env,
         **own,
@@ -219,15 +203,12 @@ def _completed(name: str, entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
     entry = {**USUAL.get(provider, {}), **entry}
+    if not isinstance(several := entry.get("in_turn"), list):
+        return _addressed(provider, entry)
     for_all = {key: entry[key] for key in Access.model_fields if key in entry}
-    several = entry.get("in_turn")
-    if isinstance(several, list):
-        entry["in_turn"] = [
-            _addressed(provider, {**for_all, **item}) if isinstance(item, dict) else item for item in several
-        ]
-        addresses = [item["base_url"] for item in entry["in_turn"] if isinstance(item, dict) and "base_url" in item]
-        return {**dict.fromkeys(["base_url"], addresses[0]), **entry} if addresses else entry
-    return _addressed(provider, entry)
+    items = [_addressed(provider, {**for_all, **item}) if isinstance(item, dict) else item for item in several]
+    first = next((item["base_url"] for item in items if isinstance(item, dict) and "base_url" in item), None)
+    return {**({"base_url": first} if first else {}), **entry, "in_turn": items}
 
 
 def _addressed(provider: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import copy
 import errno
 import json
 import os
+import re
 import shlex
 import time
 import urllib.request
@@ -24,7 +25,8 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import pydantic
 
-from llmlab.base.errors import CallError, RequestRefusedError, TransportError, UnusableEndpointError
+from llmlab.base.documents import broken_rule
+from llmlab.base.errors import RequestRefusedError, TransportError, UnusableEndpointError
 from llmlab.base.private import excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, AccessSettings, RetryPolicy
@@ -61,9 +63,7 @@ def input_tokens_at_most(request: Request) -> int:
     15
     """
     sizes = [n_bytes(json.dumps(tool, ensure_ascii=False)) for tool in request.tools]
-    for message in request.messages:
-        content = message.get("content")
-        sizes.append(n_bytes(content) if isinstance(content, str) else estimated_bytes(message))
+    sizes += map(estimated_bytes, request.messages)
     return -(-sum(sizes) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(sizes)
 
 
@@ -117,12 +117,7 @@ class HttpClient:
         try:
             first = Access.model_validate({"base_url": base_url, "key_env": api_key_env, **own})
         except pydantic.ValidationError as error:  # shorter, and with the argument's own name
-            broken = []
-            for rule in error.errors():
-                name = rule["loc"][0] if rule["loc"] else "base_url"
-                name = "api_key_env" if name == "key_env" else name
-                broken.append(f"{name}: {rule['msg'].removeprefix('Value error, ')}")
-            raise ValueError("; ".join(broken)) from None
+            raise ValueError(re.sub("^key_env", "api_key_env", broken_rule(error))) from None
         self.accesses, self.wire, self._prices = (first, *in_turn), wire, prices
         self.context_tokens, self.stream, self.retry = context_tokens, stream, retry or RetryPolicy()
         self.fingerprint = _fingerprint(self.accesses, wire, group)
@@ -157,7 +152,7 @@ class HttpClient:
         async def attempt(lane: Lane, number: int) -> Generation:
             answer = await self._attempt(request.model, bodies[lane.access.deployment, lane.access.drop], lane, number)
             if (used := answer.usage).input_tokens is not None:
-                lane.limits.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
+                lane.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
             return answer
 
         return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
@@ -189,7 +184,7 @@ class HttpClient:
 
     def price_usd(self, model: ModelRef, usage: Usage) -> Decimal | None:
         """The cost of so many tokens, None where the price is not known."""
-        return price_usd(model, usage, overrides={str(model): self._prices} if self._prices else None)
+        return price_usd(model, usage, own=self._prices)
 
     @property
     def rests_s(self) -> float:
@@ -205,7 +200,8 @@ class HttpClient:
         async def read(response: aiohttp.ClientResponse) -> bytes:
             body = await response.read()
             if response.status != 200:
-                raise self._failure(response, body.decode("utf-8", "replace"), access)
+                text = body.decode("utf-8", "replace")
+                raise failure_of(response.status, text, headers=response.headers, access=access)
             return body
 
         return await self._send(
@@ -237,25 +233,25 @@ class HttpClient:
         return encoded
 
     async def _attempt(self, model: ModelRef, body: bytes, lane: Lane, number: int) -> Generation:
-        secrets, started_s, first_token_s = self._lanes.secrets, time.perf_counter(), None
+        started_s, first_token_s = time.perf_counter(), None
 
         async def read(response: aiohttp.ClientResponse) -> dict[str, Any]:
             nonlocal first_token_s
             if response.status != 200:
                 text = (await whole_body(response)).decode("utf-8", "replace")
-                if (refused := refused_generation(response.status, text, secrets=secrets)) is not None:
+                if (refused := refused_generation(response.status, text)) is not None:
                     raise WithheldError(refused.error)
-                raise self._failure(response, text, lane.access)
+                raise failure_of(response.status, text, headers=response.headers, access=lane.access)
             if self.stream and response.content_type in ("text/event-stream", "text/plain"):
-                stream = self.wire.stream(secrets)
-                first_token_s = await _streamed(response, stream, started_s, secrets)
+                stream = self.wire.stream()
+                first_token_s = await _streamed(response, stream, started_s)
                 return stream.reply()
-            return read_json(await whole_body(response), secrets=secrets, known=lane.known)
+            return read_json(await whole_body(response), known=lane.known)
 
         try:
             reply = await self._send(self.wire.url(lane.access, model), body, lane.access, read)
             latency_s = time.perf_counter() - started_s
-            answer = whole_characters(self.wire.read_answer(reply, secrets=secrets))
+            answer = whole_characters(self.wire.read_answer(reply))
         except WithheldError as error:
             return Generation(status="refused", error=str(error), attempts=number)
         return Generation(
@@ -288,27 +284,15 @@ class HttpClient:
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
-            problem = f"the certificate of {access.base_url} is not trusted here"
-            raise UnusableEndpointError(
-                f"{problem}; name your authority's file in SSL_CERT_FILE, or mend base_url"
-            ) from None
+            advice = "name your authority's file in SSL_CERT_FILE, or mend base_url"
+            raise UnusableEndpointError(f"the certificate of {access.base_url} is not trusted here; {advice}") from None
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
             kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
             raise kind(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
-            problem = excerpt(f"{type(error).__name__} {error}", secrets=self._lanes.secrets, limit=200)
+            problem = excerpt(f"{type(error).__name__} {error}", limit=200)
             raise TransportError(f"{access.base_url}: {problem}") from None
-
-    def _failure(self, response: aiohttp.ClientResponse, text: str, access: Access) -> CallError:
-        return failure_of(
-            response.status,
-            text,
-            headers=response.headers,
-            where=access.base_url,
-            key_env=access.key_env,
-            secrets=self._lanes.secrets,
-        )
 
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -342,27 +326,25 @@ def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None
     return f"{wire.name} {named}".strip()
 
 
-async def _streamed(
-    response: aiohttp.ClientResponse, stream: Stream, started_s: float, secrets: tuple[str, ...]
-) -> float | None:
+async def _streamed(response: aiohttp.ClientResponse, stream: Stream, started_s: float) -> float | None:
     """Seconds to the first token, None where there was none."""
     incomplete, size, first_token_s = b"", 0, None
     async for received in response.content.iter_any():
         size = _bounded(size + len(received))
         values, incomplete = sse_data(received, incomplete)
-        _take(values, stream, secrets)
+        _take(values, stream)
         if first_token_s is None and stream.started:
             first_token_s = time.perf_counter() - started_s
-    _take(sse_end(incomplete), stream, secrets)
+    _take(sse_end(incomplete), stream)
     return first_token_s
 
 
-def _take(values: Iterable[bytes], stream: Stream, secrets: tuple[str, ...]) -> None:
+def _take(values: Iterable[bytes], stream: Stream) -> None:
     for value in values:
         if value == b"[DONE]":
             stream.end()
         else:
-            stream.take(read_json(value, secrets=secrets))
+            stream.take(read_json(value))
 
 
 def _bounded(size: int) -> int:

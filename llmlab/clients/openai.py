@@ -24,9 +24,11 @@ from llmlab.clients.retry import Lane, with_retries
 from llmlab.clients.wire import (
     WireFormat,
     count,
+    failure_of,
     family_of,
     inner_error,
     is_thinking,
+    mapping_of,
     parsed,
     read_json,
     status_of,
@@ -51,12 +53,9 @@ class OpenAIClient(HttpClient):
     Args:
         base_url: up to and with the version, such as `https://api.openai.com/v1`; without credentials or query.
         api_key_env: NAME of the environment variable that holds the key; None for an endpoint without one.
-        deployment: what the endpoint calls the model, where that is not the model's id.
         api_version: for Azure. With `base_url` `https://NAME.openai.azure.com` the path names the deployment; with
             `https://NAME.openai.azure.com/openai/v1` it does not, and the version may be left out.
-        key_header: how the key is sent: "bearer", or "api-key" as Azure wants it (the default there).
-        requests_per_minute, tokens_per_minute, max_in_flight: what the endpoint allows; shared by all calls of this
-            client.
+        deployment, key_header, requests_per_minute, tokens_per_minute, max_in_flight, headers, drop: as of `Access`.
         in_turn: more endpoints or keys, each with its own limits. The freest is asked next; a 429 or a fault lets
             that one rest, a refused key takes it out with a warning, and the others go on.
         group: a name for these interchangeable endpoints, which stands for them in the fingerprint.
@@ -77,14 +76,14 @@ class OpenAIClient(HttpClient):
     async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
         """The vector of each text, in their order, by one request to `/embeddings`; errors as of `complete`."""
         self._lanes.check_keys()
-        secrets = self._lanes.secrets
 
         async def attempt(lane: Lane, _: int) -> list[list[float]]:
             async def read(response: aiohttp.ClientResponse) -> list[list[float]]:
                 content = await whole_body(response)
                 if response.status != 200:
-                    raise self._failure(response, content.decode("utf-8", "replace"), lane.access)
-                return read_vectors(read_json(content, secrets=secrets), n=len(texts), secrets=secrets)
+                    text = content.decode("utf-8", "replace")
+                    raise failure_of(response.status, text, headers=response.headers, access=lane.access)
+                return read_vectors(read_json(content), n=len(texts))
 
             body = json.dumps({"model": lane.access.deployment or model.id, "input": list(texts)}).encode("ascii")
             return await self._send(_url(lane.access, model, "embeddings"), body, lane.access, read)
@@ -93,28 +92,25 @@ class OpenAIClient(HttpClient):
         return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
 
 
-def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
+def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Generation that a complete reply decides; TransportError for an error or a missing part.
 
     >>> read_answer({"choices": [{"message": {"content": "Paris"}, "finish_reason": "stop"}]})["status"]
     'ok'
     """
-    inner_error(reply, secrets=secrets)
-    choices = reply.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply), secrets=secrets)}")
+    inner_error(reply)
+    choice = _choice(reply) or {}
+    if not isinstance(message := choice.get("message"), dict):
+        raise TransportError(f"the reply holds no choice with a message: {excerpt(str(reply))}")
     if choice.get("error"):
-        raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')), secrets=secrets)}")
+        raise TransportError(f"the answer ended in an error: {excerpt(str(choice.get('error')))}")
     refusal, (text, inline) = text_of(message.get("refusal")), without_thought(text_of(message.get("content")))
     old = message.get("function_call")  # of the years before tools
     tool_calls = _tool_calls(message.get("tool_calls") or ([{"function": old}] if old else None))
     finish = family_of(choice.get("finish_reason"))
+    status = status_of(finish, withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(tool_calls))
     return {
-        "status": "refused"
-        if refusal
-        else status_of(finish, withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(tool_calls)),
+        "status": "refused" if refusal else status,
         "text": text or refusal,
         "thought": "\n".join(filter(None, (thought_of(message), inline))),
         "tool_calls": tool_calls,
@@ -124,13 +120,13 @@ def read_answer(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> d
     }
 
 
-def read_vectors(reply: Mapping[str, Any], *, n: int, secrets: tuple[str, ...] = ()) -> list[list[float]]:
+def read_vectors(reply: Mapping[str, Any], *, n: int) -> list[list[float]]:
     """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
 
     >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
     [[1.0], [0.5]]
     """
-    inner_error(reply, secrets=secrets)
+    inner_error(reply)
     listed = reply.get("data")
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     by_index = {row.get("index", place): row.get("embedding") for place, row in enumerate(rows)}
@@ -147,9 +143,8 @@ class StreamedReply:
     `reply` refuses what did not end properly.
     """
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
-        self.started, self._secrets = False, secrets
-        self._ended = False
+    def __init__(self) -> None:
+        self.started = self._ended = False
         self._reply: dict[str, Any] = {}
         self._parts: dict[str, list[str]] = {name: [] for name in ("content", "refusal", THOUGHT)}
         self._thinks = True  # until the content is more than a thought in tags
@@ -171,18 +166,15 @@ class StreamedReply:
 
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event; TransportError for one that is an error."""
-        inner_error(event, secrets=self._secrets)
+        inner_error(event)
         for name in ("model", "system_fingerprint", "usage"):
             if event.get(name):
                 self._reply[name] = event[name]
-        choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        if not isinstance(choice, dict):
+        if (choice := _choice(event)) is None:
             return  # the last event holds usage only
         self._choices += 1
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        delta = choice.get("delta")
-        delta = delta if isinstance(delta, dict) else {}
+        delta = mapping_of(choice.get("delta"))
         for name, parts in self._parts.items():
             if part := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
                 parts.append(part)
@@ -231,6 +223,12 @@ class StreamedReply:
         return None if another or complete or index is None else last
 
 
+def _choice(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first choice of a reply or event; more than one is never asked for."""
+    choices = reply.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+
+
 def _url(access: Access, model: ModelRef, what: str = "chat/completions") -> str:
     """Where a request goes. Azure has two kinds of paths: `/openai/v1` like everybody, and one per deployment.
 
@@ -273,28 +271,27 @@ def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, dict):
-        return Usage()
+    usage = mapping_of(usage)
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
-    given, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    prompt, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     details = usage.get("completion_tokens_details")
     thought = count((details if isinstance(details, dict) else usage).get("reasoning_tokens"))
     if output is not None:
-        output += _beside(given, output, total, thought)
-    return Usage(input_tokens=given, output_tokens=output, cached_input_tokens=count(cached))
+        output += _beside(prompt, output, total, thought)
+    return Usage(input_tokens=prompt, output_tokens=output, cached_input_tokens=count(cached))
 
 
-def _beside(given: int | None, output: int, total: int | None, thought: int | None) -> int:
+def _beside(prompt: int | None, output: int, total: int | None, thought: int | None) -> int:
     """Tokens of a thought that are not among the output: the total shows it, or that they are more than all of it.
 
     xAI and Google count so, and Google does not say how many they were.
     """
     if total is None:
         return thought if thought and thought > output else 0
-    surplus = total - output - (given or 0)
+    surplus = total - output - (prompt or 0)
     if thought is None:
-        return max(surplus, 0) if given is not None else 0
+        return max(surplus, 0) if prompt is not None else 0
     return thought if surplus >= thought else 0
 
 

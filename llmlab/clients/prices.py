@@ -1,11 +1,11 @@
-"""What a call costs: the price list of genai-prices (offline), with overrides for self-hosted models.
+"""What a call costs: by the price list of genai-prices (offline), or by a price of the endpoint's own.
 
 Unknown is None, never zero. Amounts are Decimal, so that sums are exact. Used by the clients, budgets and dry runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
 from typing import Annotated
@@ -33,10 +33,8 @@ class Price(Strict):
     cache_write: Amount | None = None
 
 
-def price_usd(model: ModelRef, usage: Usage, *, overrides: Mapping[str, Price] | None = None) -> Decimal | None:
-    """The cost in US dollars; None where the price, or the number of tokens, is not known.
-
-    `overrides` maps `provider/id` or `provider` to a Price and goes before the list.
+def price_usd(model: ModelRef, usage: Usage, *, own: Price | None = None) -> Decimal | None:
+    """The cost in US dollars, at the endpoint's own price or the list's; None where that, or a count, is not known.
 
     >>> price_usd(ModelRef.parse("openai/gpt-4o-2024-08-06"), Usage(input_tokens=1000, output_tokens=100))
     Decimal('0.0035')
@@ -45,8 +43,7 @@ def price_usd(model: ModelRef, usage: Usage, *, overrides: Mapping[str, Price] |
     """
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
-    own = overrides or {}
-    price = own.get(str(model)) or own.get(model.provider) or _listed(model.provider, model.id)
+    price = own or _listed(model.provider, model.id)
     if not isinstance(price, Price):
         return price(usage) if price else None
     cached, written = _cache(usage)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import random
 import time
 import warnings
@@ -24,17 +23,10 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError, UnusableEndpointError
-from llmlab.base.private import Secret, remember
+from llmlab.base.private import remember
 from llmlab.clients.access import Access, RetryPolicy
 
-__all__ = [
-    "Lane",
-    "Lanes",
-    "NeverReachedError",
-    "RateLimits",
-    "retry_after_s",
-    "with_retries",
-]
+__all__ = ["Lane", "Lanes", "NeverReachedError", "retry_after_s", "with_retries"]
 
 Answer = TypeVar("Answer")
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
@@ -49,17 +41,26 @@ class NeverReachedError(TransportError):
     """A connection was refused at an address where nothing has answered yet: soon given up."""
 
 
-class RateLimits:
-    """Lets calls through in the order they came, at most so many requests and tokens per minute; None = no limit.
+class Lane:
+    """One access, which lets calls through in the order they came and within its limits, and how it fares.
 
-    >>> asyncio.run(RateLimits(requests_per_minute=600).enter(tokens=100)) < 1
+    Attributes:
+        in_flight: calls that are under way or wait for this lane's limits.
+        failures: failures since its last answer; those that happen while it rests do not count.
+        known: whether it has answered.
+        out: why it is not used any more, "" while it is.
+
+    >>> asyncio.run(Lane(Access(base_url="http://a", requests_per_minute=600)).enter(tokens=100)) < 1
     True
     """
 
-    def __init__(self, *, requests_per_minute: float | None = None, tokens_per_minute: float | None = None) -> None:
-        self._requests = _Budget(requests_per_minute)
-        self._tokens = _Budget(tokens_per_minute)
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._requests, self._tokens = _Budget(access.requests_per_minute), _Budget(access.tokens_per_minute)
         self._resume_at_s = self._spread_s = 0.0
+        self.in_flight = self.failures = self.turn = 0
+        self.out, self.known = "", False
+        self._refused_at_s = self._before_s = self._refused_until_s = 0.0  # of the last 429, and of the one before
 
     async def enter(self, tokens: int) -> float:
         """Wait for this request's turn, and for a pause to end; returns the seconds waited."""
@@ -77,56 +78,37 @@ class RateLimits:
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
+    def correct(self, *, estimated: int, used: int) -> None:
+        """Replace the estimate that `enter` reserved by what the endpoint counted."""
+        self._tokens.give_back(estimated - used)
+
     @property
     def rests_s(self) -> float:
         """How much longer the pause lasts, 0 without one."""
         return max(0.0, self._resume_at_s - time.monotonic())
 
+    @property
+    def asks_s(self) -> float:
+        """How much longer a call waits that this lane has refused: until its pause ends, and the last 429's time."""
+        return max(self.rests_s, self._refused_until_s - time.monotonic())
+
+    @property
     def wait_s(self) -> float:
         """How long a request that came now would wait."""
         now_s = time.monotonic()
         return max(self._requests.wait_s(now_s), self._tokens.wait_s(now_s), self._resume_at_s - now_s)
 
     def pause(self, seconds: float) -> None:
-        """Hold back every call of this client for so long."""
+        """Hold back every call for so long."""
         self._resume_at_s = max(self._resume_at_s, time.monotonic() + seconds)
         self._spread_s = min(1.0, seconds / 4)
-
-    def resume(self) -> None:
-        """End the pause."""
-        self._resume_at_s = self._spread_s = 0.0
-
-    def correct(self, *, estimated: int, used: int) -> None:
-        """Replace the estimate that `enter` reserved by what the endpoint counted."""
-        self._tokens.give_back(estimated - used)
-
-
-class Lane:
-    """One access with its limits, and how it fares.
-
-    Attributes:
-        in_flight: calls that are under way or wait for this lane's limits.
-        failures: failures since its last answer; those that happen while it rests do not count.
-        known: whether it has answered.
-        out: why it is not used any more, "" while it is.
-    """
-
-    def __init__(self, access: Access) -> None:
-        self.access = access
-        self.limits = RateLimits(
-            requests_per_minute=access.requests_per_minute, tokens_per_minute=access.tokens_per_minute
-        )
-        self.in_flight = self.failures = self.turn = 0
-        self.out, self.known = "", False
-        self._refused_at_s = self._before_s = self._refused_until_s = 0.0  # of the last 429, and of the one before
 
     def answered(self, *, sent_s: float) -> bool:
         """Whether an answer ends a pause: it was sent after the last 429 but one, so both were strays."""
         self.failures, self.known = 0, True
-        if sent_s <= self._before_s or self.limits.rests_s <= 0:
+        if sent_s <= self._before_s or self.rests_s <= 0:
             return False
-        self._refused_until_s = 0.0
-        self.limits.resume()
+        self._refused_until_s = self._resume_at_s = self._spread_s = 0.0
         return True
 
     def limit_reached(self, seconds: float) -> bool:
@@ -136,11 +118,6 @@ class Lane:
         self._before_s, self._refused_at_s = self._refused_at_s, now_s
         self._refused_until_s = max(self._refused_until_s, now_s + seconds)
         return reached
-
-    @property
-    def asks_s(self) -> float:
-        """How much longer a call waits that this lane has refused: until its pause ends, and the last 429's time."""
-        return max(self.limits.rests_s, self._refused_until_s - time.monotonic())
 
 
 class Lanes:
@@ -152,19 +129,14 @@ class Lanes:
     """
 
     def __init__(self, accesses: Sequence[Access]) -> None:
-        self._variables = dict.fromkeys(name for access in accesses for name in access.secret_variables)
-        for name in self._variables:
-            remember(name)
+        for access in accesses:
+            for variable in access.secret_variables:
+                remember(variable)
         self.all = tuple(Lane(access) for access in accesses)
         first = self.all[0]
         self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._turns = 0
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every key there is now, for scrubbing."""
-        return tuple([key for name in self._variables if (key := Secret(os.environ.get(name, "").strip()))])
 
     def check_keys(self) -> None:
         """Take out lanes whose key is not set; RequestRefusedError when none is left (of one lane: its own error)."""
@@ -179,7 +151,7 @@ class Lanes:
     @property
     def rests_s(self) -> float:
         """How much longer every lane rests, 0 while one does not."""
-        return min((lane.limits.rests_s for lane in self.all if not lane.out), default=0.0)
+        return min((lane.rests_s for lane in self.all if not lane.out), default=0.0)
 
     async def enter(self, tokens: int, *, attempts: int = 0, but: Lane | None = None) -> tuple[Lane, float]:
         """The lane for the next request, once its turn has come, and the seconds waited for it.
@@ -192,23 +164,23 @@ class Lanes:
             RequestRefusedError: no lane is left.
         """
         if self._alone is not None:
-            return self._alone, await self._alone.limits.enter(tokens)
+            return self._alone, await self._alone.enter(tokens)
         asked_s = time.monotonic()
         while True:
             lane = self._freest(attempts, but)
-            if lane is None or lane.limits.rests_s > 0:
-                await self._change(None if lane is None else lane.limits.rests_s)
+            if lane is None or lane.rests_s > 0:
+                await self._change(None if lane is None else lane.rests_s)
                 continue
             lane.in_flight += 1
             self._turns += 1
             lane.turn = self._turns
             with contextlib.ExitStack() as unless_entered:
                 unless_entered.callback(self.leave, lane)
-                await lane.limits.queue(tokens)
-                if not lane.out and lane.limits.rests_s <= 0:
+                await lane.queue(tokens)
+                if not lane.out and lane.rests_s <= 0:
                     unless_entered.pop_all()
                     return lane, time.monotonic() - asked_s
-                lane.limits.correct(estimated=tokens, used=0)  # it failed others meanwhile: look again
+                lane.correct(estimated=tokens, used=0)  # it failed others meanwhile: look again
 
     def leave(self, lane: Lane) -> None:
         """The request is over, however it ended."""
@@ -234,13 +206,13 @@ class Lanes:
         if len(self.all) == 1:
             wait_s = back_off_s(number)
             if limited and lane.limit_reached(max(asked_s, wait_s)):
-                lane.limits.pause(max(asked_s, wait_s))
+                lane.pause(max(asked_s, wait_s))
             return asked_s + wait_s
         rest_s = max(asked_s, back_off_s(lane.failures + 1))
         if limited and not lane.limit_reached(rest_s):
             return min((other.asks_s for other in usable), default=rest_s)
-        lane.failures += lane.limits.rests_s <= 0
-        lane.limits.pause(rest_s)
+        lane.failures += lane.rests_s <= 0
+        lane.pause(rest_s)
         return self.rests_s
 
     def without(self, lane: Lane, error: CallError) -> CallError | None:
@@ -283,7 +255,7 @@ class Lanes:
             raise self._none_left(None, attempts)
         usable = [lane for lane in usable if lane is not but] or usable
         free = [lane for lane in usable if lane.in_flight < (lane.access.max_in_flight or math.inf)]
-        return min(free, key=lambda lane: (lane.limits.wait_s(), lane.in_flight, lane.turn), default=None)
+        return min(free, key=lambda lane: (lane.wait_s, lane.in_flight, lane.turn), default=None)
 
     async def _change(self, timeout_s: float | None) -> None:
         """Wait until a lane has a place again, or for so long (a little longer each, so that not all go at once)."""
@@ -399,8 +371,6 @@ class _Budget:
     """A leaky bucket kept as one number: the time from which the next unit is free."""
 
     def __init__(self, per_minute: float | None) -> None:
-        if per_minute is not None and per_minute <= 0:
-            raise ValueError(f"{per_minute} per minute, must be > 0 (or None for no limit)")
         self._unit_s = 0.0 if per_minute is None else 60.0 / per_minute
         self._free_at_s = 0.0
 

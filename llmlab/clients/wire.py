@@ -21,7 +21,7 @@ from llmlab.base.private import excerpt
 from llmlab.base.yamlfile import read_yaml
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import Access, KeyHeader
-from llmlab.clients.base import LARGEST_CACHE, Generation, Request, Status
+from llmlab.clients.base import Generation, Request, Status
 from llmlab.clients.retry import retry_after_s
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "family_of",
     "inner_error",
     "is_thinking",
+    "mapping_of",
     "parsed",
     "read_json",
     "refused_generation",
@@ -104,7 +105,7 @@ class WireFormat:
         fields: header fields of every request, but for the key and the content's type.
         key_header: how the key is sent, where the access does not say.
         body: what is sent, with the model called `name`; RequestRefusedError for a parameter that cannot be.
-        stream: made with the secrets, it takes in the events of one streamed reply.
+        stream: makes what takes in the events of one streamed reply.
         read_answer: the fields of a Generation that a complete reply decides; TransportError for an error or a
             missing part.
     """
@@ -114,12 +115,12 @@ class WireFormat:
     fields: Callable[[Access], Mapping[str, str]]
     key_header: Callable[[Access], KeyHeader]
     body: Callable[..., dict[str, Any]]  # (request, *, name, stream)
-    stream: Callable[[tuple[str, ...]], Stream]
-    read_answer: Callable[..., dict[str, Any]]  # (reply, *, secrets)
+    stream: Callable[[], Stream]
+    read_answer: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, Any]:
-    """The request's sampling parameters and seed under the names that its provider and model take; not to be changed.
+    """The request's sampling parameters and seed under the names that its provider and model take.
 
     Args:
         rules: whose rules hold, by default those of the model's provider.
@@ -132,17 +133,25 @@ def wire_sampling(request: Request, *, rules: str | None = None) -> dict[str, An
     >>> wire_sampling(Request(model=o3, messages=(), sampling=Sampling(max_tokens=200)))
     {'max_completion_tokens': 200}
     """
-    name = rules or request.model.provider
+    model, extra = request.model, request.sampling.extra
+    sent = {key: value for key, value in request.sampling.sent.items() if key != "extra"}
     if request.seed is not None:
-        return _sent(request.model, request.sampling, request.seed, name)
-    place = (id(request.model), id(request.sampling), name)  # all calls of a bundle share both
-    cached = _KNOWN.get(place)
-    if cached is None:
-        sent = _sent(request.model, request.sampling, None, name)
-        if len(_KNOWN) >= LARGEST_CACHE:
-            _KNOWN.clear()
-        cached = _KNOWN[place] = (request.model, request.sampling, sent)
-    return cached[2]
+        sent["seed"] = request.seed
+    if clash := sorted((sent.keys() | RESERVED) & extra.keys()):
+        raise RequestRefusedError(
+            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
+        )
+    sent |= extra
+    renamed: dict[str, str] = {}
+    for level in _rules_for(rules or model.provider, model.id):
+        renamed |= level.get("rename", {})
+        for name, rule in level.get("refuse", {}).items():
+            if name in sent and not _passes(sent[name], rule, sent):
+                raise _refusal(model, f"{name} == {sent[name]!r}", rule["why"])
+        both = level.get("not_both", ())
+        if both and all(name in sent for name in both):
+            raise _refusal(model, " and ".join(both), "it takes only one of them")
+    return {renamed.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in sent.items()}
 
 
 def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
@@ -166,7 +175,7 @@ def sampling_rules(rules: str, model_id: str) -> tuple[tuple[str, ...], str]:
     return tuple(sentences.values()), source
 
 
-def read_json(body: bytes, *, secrets: tuple[str, ...] = (), known: bool = False) -> dict[str, Any]:
+def read_json(body: bytes, *, known: bool = False) -> dict[str, Any]:
     """The JSON object in a body that came with status 200; TransportError where it is none.
 
     A web page from an address that is not `known` to answer is an UnusableEndpointError.
@@ -175,13 +184,13 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = (), known: bool = False
         reply = json.loads(body)
     except ValueError:  # a page, a torn body, bad UTF-8
         if _PAGE.match(body) and not known:
-            problem = f"the address answers with a web page: {_excerpt(body, secrets)}"
+            problem = f"the address answers with a web page: {_excerpt(body)}"
             raise UnusableEndpointError(f"{problem} (check base_url; most servers want /v1 at its end)") from None
-        raise TransportError(f"the reply is not JSON: {_excerpt(body, secrets)}") from None
+        raise TransportError(f"the reply is not JSON: {_excerpt(body)}") from None
     except RecursionError:
         raise TransportError("the reply is nested too deeply") from None
     if not isinstance(reply, dict):
-        raise TransportError(f"the reply is no JSON object: {_excerpt(body, secrets)}")
+        raise TransportError(f"the reply is no JSON object: {_excerpt(body)}")
     return reply
 
 
@@ -235,16 +244,16 @@ def family_of(finish: Any) -> str:
     return first
 
 
-def inner_error(reply: Mapping[str, Any], *, secrets: tuple[str, ...] = ()) -> None:
+def inner_error(reply: Mapping[str, Any]) -> None:
     """Raise the error of a reply or event that is one: `{"error": ...}`, or `{"object": "error", ...}`.
 
     A WithheldError where its code means the provider's policy, else a TransportError, or why no attempt can help.
     """
     error = reply.get("error") or (reply if "error" in (reply.get("object"), reply.get("type")) else None)
     if error:
-        if (refused := refused_generation(200, json.dumps(reply), secrets=secrets)) is not None:
+        if (refused := refused_generation(200, json.dumps(reply))) is not None:
             raise WithheldError(refused.error)
-        problem = f"status 200, but an error inside: {excerpt(str(error), secrets=secrets)}"
+        problem = f"status 200, but an error inside: {excerpt(str(error))}"
         if _code(error) in NO_CREDIT:
             raise UnusableEndpointError(f"{problem} (the account has no credit left)")
         if "unexpected endpoint" in str(error).lower():  # LM Studio
@@ -322,6 +331,11 @@ def word(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def mapping_of(value: Any) -> Mapping[str, Any]:
+    """A JSON object, {} for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def count(value: Any) -> int | None:
     """A number of tokens, also written as a text or with a decimal point; else None."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
@@ -341,7 +355,7 @@ def parsed(text: Any) -> Any:
     return value
 
 
-def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ()) -> Generation | None:
+def refused_generation(status: int, text: str) -> Generation | None:
     """A refusal where the CODE of an error means the provider's policy, with the provider's words; else None.
 
     So it may come as an HTTP error, or inside status 200, where a stream has begun.
@@ -350,21 +364,20 @@ def refused_generation(status: int, text: str, *, secrets: tuple[str, ...] = ())
     if status not in (200, 400, 403) or not isinstance(error, dict):
         return None
     inner, more = error.get("innererror"), error.get("metadata")
-    codes = {str(one.get(key)).lower() for one in (error, inner) if isinstance(one, dict) for key in ("code", "type")}
+    levels = [level for level in (error, inner) if isinstance(level, dict)]
+    codes = {str(level.get(key)).lower() for level in levels for key in ("code", "type")}
     flagged = isinstance(more, dict) and "flagged_input" in more  # OpenRouter's moderation has no code of its own
     if not codes & POLICY and not flagged:
         return None
-    words = excerpt(whole_characters(message), secrets=secrets)
+    words = excerpt(whole_characters(message))
     return Generation(status="refused", error=f"the provider's content filter refused the prompt: {words}")
 
 
-def failure_of(
-    status: int, text: str, *, headers: Mapping[str, str], where: str, key_env: str | None, secrets: tuple[str, ...]
-) -> CallError:
+def failure_of(status: int, text: str, *, headers: Mapping[str, str], access: Access) -> CallError:
     """The error to raise: TransportError where another attempt may help, RequestRefusedError with advice elsewhere."""
     error, message = _error(text)
-    words = excerpt(message, secrets=secrets)
-    failure = f"{where} answered {status}" + (f": {words}" if words else "")
+    words = excerpt(message)
+    failure = f"{access.base_url} answered {status}" + (f": {words}" if words else "")
     if status == 429 and _code(error) in NO_CREDIT:
         return RequestRefusedError(f"{failure} (the account has no credit left)", status_code=status)
     if status in TRY_AGAIN or status >= 500:
@@ -373,39 +386,17 @@ def failure_of(
     if status in (400, 422) and (name := _not_taken(words)):
         advice = f"it does not take {name}: remove it from the bundle, or write drop: [{name}] in endpoints.yaml"
     if status == 401:
-        wrong = f"the key in {key_env} is wrong or expired"
-        unset = f"it wants a key: set the environment variable {key_env}"
-        advice = (wrong if secrets else unset) if key_env else "this endpoint wants a key; name key_env"
+        wrong = f"the key in {access.key_env} is wrong or expired"
+        unset = f"it wants a key: set the environment variable {access.key_env}"
+        advice = (wrong if access.key else unset) if access.key_env else "this endpoint wants a key; name key_env"
     if 300 <= status < 400:
         advice = "it points elsewhere, and a key is not sent after it; write the final address as base_url"
     return RequestRefusedError(f"{failure} ({advice})", status_code=status)
 
 
-def _sent(model: ModelRef, sampling: Sampling, seed: int | None, rules: str) -> dict[str, Any]:
-    given = {key: value for key, value in sampling.sent.items() if key != "extra"}
-    if seed is not None:
-        given["seed"] = seed
-    extra = sampling.extra
-    if clash := sorted((given.keys() | RESERVED) & extra.keys()):
-        raise RequestRefusedError(
-            f"sampling.extra sets {', '.join(clash)}, which is set elsewhere; remove it there", attempts=0
-        )
-    given.update(extra)
-    renamed: dict[str, str] = {}
-    for level in _rules_for(rules, model.id):
-        renamed.update(level.get("rename", {}))
-        for name, rule in level.get("refuse", {}).items():
-            if name in given and not _passes(given[name], rule, given):
-                raise _refusal(model, f"{name} == {given[name]!r}", rule["why"])
-        both = level.get("not_both", ())
-        if both and all(name in given for name in both):
-            raise _refusal(model, " and ".join(both), "it takes only one of them")
-    return {renamed.get(name, name): list(v) if isinstance(v, tuple) else v for name, v in given.items()}
-
-
-def _passes(value: Any, rule: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+def _passes(value: Any, rule: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
     unless = rule.get("unless", {})
-    if unless and all(given.get(name) == wanted for name, wanted in unless.items()):
+    if unless and all(sent.get(name) == wanted for name, wanted in unless.items()):
         return True
     return value in rule.get("only", ()) or ("at_most" in rule and value <= rule["at_most"])
 
@@ -428,9 +419,8 @@ def _rules_for(name: str, model_id: str) -> Iterator[dict[str, Any]]:
 
 
 @cache
-def _all_rules() -> dict[str, dict[str, Any]]:
-    rules: dict[str, dict[str, Any]] = read_yaml(RULES_FILE)[0]
-    return rules
+def _all_rules() -> Any:
+    return read_yaml(RULES_FILE)[0]
 
 
 def _not_taken(said: str) -> str:
@@ -475,9 +465,5 @@ def _data_of(event: bytes) -> Iterator[bytes]:
     return iter([joined])
 
 
-def _excerpt(body: bytes, secrets: tuple[str, ...]) -> str:
-    return excerpt(body.decode("utf-8", "replace"), secrets=secrets, limit=120) or "(empty)"
-
-
-# the values are kept, so that their ids stay their own
-_KNOWN: dict[tuple[int, int, str], tuple[ModelRef, Sampling, dict[str, Any]]] = {}
+def _excerpt(body: bytes) -> str:
+    return excerpt(body.decode("utf-8", "replace"), limit=120) or "(empty)"

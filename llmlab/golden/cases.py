@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
@@ -66,15 +66,9 @@ class Case(Shown):
         for name, text in (("cluster", self.cluster or ""), ("source", self.source)):
             if not isinstance(text, str):
                 raise ValueError(f"{name} == {text!r}, must be text")
-        kept = {
-            "inputs": _inputs(self.inputs),
-            "expected": _expected(self.expected),
-            "relevant": frozen_json(_grades(self.relevant)),
-            "tags": _texts(self.tags, "tags"),
-            "weight": _weight(self.weight),
-        }
-        for name, value in kept.items():
-            object.__setattr__(self, name, value)
+        checked = {"inputs": _inputs, "expected": _expected, "relevant": _grades, "tags": _tags, "weight": _weight}
+        for name, check in checked.items():
+            object.__setattr__(self, name, check(getattr(self, name)))
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Case:
@@ -103,9 +97,7 @@ class Case(Shown):
     @property
     def content(self) -> str:
         """What is asked and expected, as 8 hex digits of a sha256: the same whatever id, tags and weight it has."""
-        said = {"inputs": self.inputs, "expected": self.expected}
-        text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=dict)
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return _sha256(_canonical({"inputs": self.inputs, "expected": self.expected}))[:8]
 
     @property
     def question(self) -> str:
@@ -180,22 +172,21 @@ class GoldenSet(Shown):
         rows = list(json_lines(path))
         if not rows:
             raise FileRuleError("has no cases", path=path)
-        cases = []
-        for line, row in rows:
-            try:
-                cases.append(Case.from_row(with_pictures(row, path.parent)))
-            except ValueError as error:
-                raise FileRuleError(str(error), path=path, line=line) from None
-        places = [(case.id, f"line {line}") for case, (line, _) in zip(cases, rows, strict=True)]
-        _refuse_duplicates(places, path)
-        return cls(tuple(cases), name=path.stem, parent=parent)
+        lines = [line for line, _ in rows]
+        cases = _cases(
+            [row for _, row in rows],
+            lambda row: Case.from_row(with_pictures(row, path.parent)),
+            refused=lambda place, rule: FileRuleError(rule, path=path, line=lines[place]),
+        )
+        _refuse_duplicates([(case.id, f"line {line}") for case, line in zip(cases, lines, strict=True)], path)
+        return cls(cases, name=path.stem, parent=parent)
 
     @classmethod
     def from_frame(
         cls,
         frame: pd.DataFrame,
         *,
-        inputs: Sequence[str] | Mapping[str, str],
+        inputs: room.columns.Inputs,
         expected: str | None = None,
         id: str | None = None,
         tags: str | None = None,
@@ -214,13 +205,7 @@ class GoldenSet(Shown):
         """
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
         rows = room.columns.rows_of(frame, inputs=inputs, columns=columns, id=id, expected_is=expected_is)
-        cases = []
-        for place, row in enumerate(rows):
-            try:
-                cases.append(Case.from_row(row))
-            except ValueError as error:
-                raise room.columns.RowError(place, str(error)) from None
-        return cls(tuple(cases), name=name)
+        return cls(_cases(rows, refused=room.columns.RowError), name=name)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
@@ -264,40 +249,25 @@ class GoldenSet(Shown):
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]], path: str | Path) -> GoldenSet:
         """Cases of plain rows that a file held; FileRuleError with the number of the first that is none."""
-        cases = []
-        for number, row in enumerate(rows, start=1):
-            try:
-                cases.append(Case.from_row(row))
-            except ValueError as error:
-                raise FileRuleError(f"case {number}: {error}", path=path) from None
+        cases = _cases(rows, refused=lambda place, rule: FileRuleError(f"case {place + 1}: {rule}", path=path))
         if not cases:
             raise FileRuleError("has no cases", path=path)
-        return cls(tuple(cases), name=Path(path).stem)
+        return cls(cases, name=Path(path).stem)
 
     @classmethod
-    def from_table(cls, path: str | Path, *, inputs: Sequence[str] | Mapping[str, str], **columns: Any) -> GoldenSet:
+    def from_table(cls, path: str | Path, *, inputs: room.columns.Inputs, **columns: Any) -> GoldenSet:
         """Cases from a CSV, JSONL or Parquet file; `columns` as in `from_frame`, `a.b` is a key within one of JSONL."""
         return cls._from_file(path, "", inputs=inputs, **columns)
 
     @classmethod
     def _from_file(
-        cls,
-        path: str | Path,
-        kind: str,
-        *,
-        inputs: Sequence[str] | Mapping[str, str],
-        name: str = "",
-        **columns: Any,
+        cls, path: str | Path, kind: str, *, inputs: room.columns.Inputs, name: str = "", **columns: Any
     ) -> GoldenSet:
-        table = room.columns.table_of(path, kind)
-        asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
-        named = [*asked, *(column for key, column in columns.items() if column and key != "expected_is")]
-        frame = room.columns.frame_of(table, named, weight=columns.get("weight"))
-        places = frame.index.tolist()
+        table, frame = room.columns.of_file(path, kind, inputs, columns)
         try:
             return cls.from_frame(frame, inputs=inputs, name=name or table.path.stem, **columns)
         except room.columns.RowError as error:
-            raise table.refused(places[error.row], error.rule) from None
+            raise table.refused(frame.index.tolist()[error.row], error.rule) from None
         except FileRuleError as error:
             raise FileRuleError(f"{error.rule} (case 1 is the first row of data)", path=path) from None
 
@@ -308,24 +278,19 @@ class GoldenSet(Shown):
         A class is its name, not its number; a picture a part of a message. ValueError for a DatasetDict: name a split.
         """
         if isinstance(dataset, Mapping):
-            splits = ", ".join(map(str, dataset))
-            raise ValueError(
-                f"this has the splits {splits}; give one of them, such as dataset[{next(iter(dataset))!r}]"
-            )
+            first = next(iter(dataset))
+            raise ValueError(f"this has the splits {', '.join(dataset)}; give one of them, such as dataset[{first!r}]")
         if not inputs and "case" in dataset.column_names:
             return cls(tuple(Case.from_row(json.loads(text)) for text in dataset["case"]))
-        asked = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
-        named = {*asked, *(name for key, name in columns.items() if key not in ("expected_is", "name"))}
-        frame = room.columns.frame_of_dataset(dataset, named)
-        return cls.from_frame(frame, inputs=inputs, **columns)
+        return cls.from_frame(room.columns.of_dataset(dataset, inputs, columns), inputs=inputs, **columns)
 
     def to_hf(self) -> datasets.Dataset:
         """The cases as a Hugging Face dataset: readable columns, and the whole case as JSON in `case`."""
         import datasets
 
         rows = [
-            {"id": case.id, "expected": list(case.reference_lines), "tags": list(case.tags), "case": _canonical(case)}
-            for case in self.cases
+            {"id": c.id, "expected": c.reference_lines, "tags": c.tags, "case": _canonical(c.to_row())}
+            for c in self.cases
         ]
         return datasets.Dataset.from_list(rows)
 
@@ -337,8 +302,7 @@ class GoldenSet(Shown):
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) over the canonical JSON of the cases, whatever their order."""
-        lines = sorted(_canonical(case) for case in self.cases)
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+        return _sha256("\n".join(sorted(_canonical(case.to_row()) for case in self.cases)))
 
     @cached_property
     def by_id(self) -> dict[str, Case]:
@@ -375,9 +339,7 @@ class GoldenSet(Shown):
     def only(self, *, tag: str | None = None, ids: Iterable[str] | None = None, first: int | None = None) -> GoldenSet:
         """The cases with this tag, these ids, or the first so many; a smaller set with this one as parent."""
         if first is not None and (isinstance(first, bool) or not isinstance(first, Integral) or first < 1):
-            raise ValueError(
-                f"first == {first!r}, must be a whole number of cases from 1; leave it out for all of them"
-            )
+            raise ValueError(f"first == {first!r}, must be a whole number from 1; leave it out for all cases")
         if tag is None and ids is None and first is None:
             return self
         wanted = None if ids is None else set(ids)
@@ -451,10 +413,26 @@ def _refuse_duplicates(places: Iterable[tuple[str, str]], source: str | Path) ->
         seen[key] = place
 
 
-def _texts(value: Any, name: str) -> tuple[str, ...]:
+def _cases(
+    rows: Iterable[Mapping[str, Any]],
+    made: Callable[[Mapping[str, Any]], Case] = Case.from_row,
+    *,
+    refused: Callable[[int, str], Exception],
+) -> tuple[Case, ...]:
+    """The case of each row; where one is none, the error for its place and the rule it breaks."""
+    cases = []
+    for place, row in enumerate(rows):
+        try:
+            cases.append(made(row))
+        except ValueError as error:
+            raise refused(place, str(error)) from None
+    return tuple(cases)
+
+
+def _tags(value: Any) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not _are_texts(texts):
-        raise ValueError(f"{name} == {value!r}, must be a text or a list of texts")
+        raise ValueError(f"tags == {value!r}, must be a text or a list of texts")
     return tuple(texts)
 
 
@@ -469,14 +447,14 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
 
 
-def _grades(value: Any) -> dict[str, float]:
+def _grades(value: Any) -> Any:
     grades = dict.fromkeys(value, 1) if _are_texts(value) else value
     if not isinstance(grades, Mapping):
         raise ValueError(f"relevant == {value!r}, must map document ids to grades")
     for doc_id, grade in grades.items():
         if isinstance(grade, bool) or not isinstance(grade, (int, float)) or not 0 <= grade < float("inf"):
             raise ValueError(f"relevant[{doc_id!r}] == {grade!r}, must be a number >= 0")
-    return dict(grades)
+    return frozen_json(grades)
 
 
 def _weight(value: Any) -> float:
@@ -491,5 +469,9 @@ def _inputs(value: Any) -> Any:
     return frozen_json(value)
 
 
-def _canonical(case: Case) -> str:
-    return json.dumps(case.to_row(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -54,11 +54,11 @@ def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str) -> None:
         more = f" (and {len(case_ids) - 1:,} more)" if len(case_ids) > 1 else ""
         raise PromptError(f"variant {variant!r}: {why}, with {case}{more}", variant=variant, case_ids=case_ids)
     if leaking := leaks(bundle, golden):
-        each = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in leaking]
-        more = f" and {len(each) - LEAKS_SHOWN:,} more" if len(each) > LEAKS_SHOWN else ""
+        examples = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in leaking]
+        more = f" and {len(examples) - LEAKS_SHOWN:,} more" if len(examples) > LEAKS_SHOWN else ""
         raise PromptError(
             f"variant {variant!r} shows the model answers of the golden set {golden.name!r}: "
-            f"{', '.join(each[:LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
+            f"{', '.join(examples[:LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
             variant=variant,
             case_ids=tuple(dict.fromkeys(case_id for _, case_id, _ in leaking)),
         )
@@ -123,11 +123,11 @@ def leaks(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[int, str, str], ...]
     used = _used(bundle)
     cases: dict[str, list[Case]] = {}
     for case in golden:
-        cases.setdefault(_signature(case.inputs, used), []).append(case)
+        cases.setdefault(signature(case.inputs, used), []).append(case)
     return tuple(
         (number, case.id, "the same as" if _same(example.inputs, case.inputs, used) else "nearly the same as")
         for number, example in enumerate(bundle.prompt.examples, start=1)
-        for case in cases.get(_signature(example.inputs, used), ())
+        for case in cases.get(signature(example.inputs, used), ())
     )
 
 
@@ -165,18 +165,19 @@ def unasked(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
     "variant 'v1' sends {question} as it stands; write {{ question }} for the case's own"
     """
     inputs = {name for case in golden for name in case.inputs}
-    told = []
+    flaws = []
     for variant, bundle in bundles.items():
         used = _used(bundle)
         single = {*_SINGLE_BRACES.findall(bundle.prompt.system), *_SINGLE_BRACES.findall(bundle.prompt.template)}
         if meant := sorted((single & inputs) - used):
-            one = meant[0]
-            told.append(f"variant {variant!r} sends {{{one}}} as it stands; write {{{{ {one} }}}} for the case's own")
-        elif inputs and not used & inputs:
-            told.append(
-                f"variant {variant!r} shows the model nothing of the cases (they have: {', '.join(sorted(inputs))})"
+            name = meant[0]
+            flaws.append(
+                f"variant {variant!r} sends {{{name}}} as it stands; write {{{{ {name} }}}} for the case's own"
             )
-    return "; ".join(told)
+        elif inputs and not used & inputs:
+            has = ", ".join(sorted(inputs))
+            flaws.append(f"variant {variant!r} shows the model nothing of the cases (they have: {has})")
+    return "; ".join(flaws)
 
 
 def sent_as_json(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
@@ -217,17 +218,16 @@ def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> st
     return ""
 
 
-def signature(inputs: Mapping[str, Any]) -> str:
+def signature(inputs: Mapping[str, Any], used: Iterable[str] | None = None) -> str:
     """What a case asks, but for case, spacing and punctuation: of two with one signature, one is nearly the other.
+
+    `used` are the inputs that count, by default all.
 
     >>> signature({"question": "What is NA ?"}) == signature({"question": "what is  na"})
     True
     """
-    return _signature(inputs, inputs)
-
-
-def _signature(inputs: Mapping[str, Any], used: Iterable[str]) -> str:
-    return json.dumps([[name, _normal(inputs[name])] for name in sorted(used) if name in inputs])
+    names = sorted(inputs if used is None else set(inputs).intersection(used))
+    return json.dumps([[name, _normal(inputs[name])] for name in names])
 
 
 def _same(left: Mapping[str, Any], right: Mapping[str, Any], used: Iterable[str]) -> bool:

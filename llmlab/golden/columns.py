@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -18,18 +18,10 @@ from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_
 if TYPE_CHECKING:
     import datasets
 
-__all__ = [
-    "ExpectedIs",
-    "RowError",
-    "frame_of",
-    "frame_of_dataset",
-    "is_missing",
-    "native",
-    "rows_of",
-    "table_of",
-]
+__all__ = ["ExpectedIs", "Inputs", "RowError", "is_missing", "native", "of_dataset", "of_file", "rows_of"]
 
 ExpectedIs: TypeAlias = Literal["facts", "text", "json"]
+Inputs: TypeAlias = Sequence[str] | Mapping[str, str]  # names of columns, or placeholder -> name
 
 
 class RowError(ValueError):
@@ -43,7 +35,7 @@ class RowError(ValueError):
 def rows_of(
     frame: pd.DataFrame,
     *,
-    inputs: Sequence[str] | Mapping[str, str],
+    inputs: Inputs,
     columns: Mapping[str, str | None],
     id: str | None,
     expected_is: ExpectedIs,
@@ -65,43 +57,46 @@ def rows_of(
             row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
             row["id"] = f"q{place + 1}"
             if named:
-                given = str(_present(record[named], named))
-                row["id"] = given if ids is None else ids[place]
+                text = str(_present(record[named], named))
+                row["id"] = text if ids is None else ids[place]
             row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
         except ValueError as error:
             raise RowError(place, str(error)) from None
         yield row
 
 
-def table_of(path: str | Path, kind: str) -> Table:
-    """A file as a table; `kind` "csv" or "parquet", "" = by its ending, JSONL too."""
-    return {"csv": read_csv, "parquet": read_parquet}.get(kind, read_table)(path)
+def of_file(path: str | Path, kind: str, inputs: Inputs, columns: Mapping[str, Any]) -> tuple[Table, pd.DataFrame]:
+    """A file ("csv", "parquet", "" = by its ending, JSONL too), and what is asked of it without its empty rows.
 
-
-def frame_of(table: Table, columns: Sequence[str], *, weight: str | None) -> pd.DataFrame:
-    """These columns of a file, each once, without the empty rows that spreadsheets leave; FileRuleError for no row."""
-    frame = table.with_columns(list(dict.fromkeys(columns))).cells
+    FileRuleError where no row is left.
+    """
+    table = {"csv": read_csv, "parquet": read_parquet}.get(kind, read_table)(path)
+    frame = table.with_columns(_named(inputs, columns)).cells
     if table.text:
         frame = frame[~table.cells.map(is_missing).all(axis="columns")]
     if frame.empty:
         raise FileRuleError("has no cases", path=table.path)
-    return frame.assign(**{weight: with_points(frame[weight], table.text)}) if weight else frame
+    weight = columns.get("weight")
+    return table, frame.assign(**{weight: with_points(frame[weight], table.text)}) if weight else frame
 
 
-def frame_of_dataset(dataset: datasets.Dataset, columns: Collection[str]) -> pd.DataFrame:
-    """These columns of a Hugging Face dataset as a person reads them: a class by its name, a picture as a part."""
-    some = dataset.select_columns([name for name in dataset.column_names if name in columns])
-    rows = [{name: _as_read(row[name], feature) for name, feature in some.features.items()} for row in some]
+def of_dataset(dataset: datasets.Dataset, inputs: Inputs, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns of a Hugging Face dataset as a person reads them: a class by its name, a picture as a part."""
+    named = _named(inputs, columns)
+    some = dataset.select_columns([name for name in dataset.column_names if name in named])
+    rows = [_as_read(row, some.features) for row in some]
     return pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
+
+
+def _named(inputs: Inputs, columns: Mapping[str, Any]) -> list[str]:
+    """The columns that inputs and fields of a case are read from, each once."""
+    fields = (column for key, column in columns.items() if column and key not in ("expected_is", "name"))
+    return list(dict.fromkeys([*(inputs.values() if isinstance(inputs, Mapping) else inputs), *fields]))
 
 
 def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing, whatever the table calls that."""
-    if isinstance(value, str):
-        return not value.strip()
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    )
+    return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _present(value: Any, column: str) -> Any:
@@ -131,9 +126,8 @@ def _as_read(value: Any, feature: Any) -> Any:
     if hasattr(feature, "int2str"):
         return feature.int2str(value) if value >= 0 else None  # -1: nobody labelled it
     if type(feature).__name__ == "Image":
-        held = BytesIO()
-        value.save(held, format="PNG")
-        url = f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
+        value.save(png := BytesIO(), format="PNG")
+        url = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode('ascii')}"
         return {"type": "image_url", "image_url": {"url": url}}
     if isinstance(feature, Mapping):
         return {name: _as_read(value[name], inner) for name, inner in feature.items()}

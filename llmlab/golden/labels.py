@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab.base.cells import plain
-from llmlab.base.documents import Strict, json_lines, write_whole
+from llmlab.base.documents import Strict, broken_rule, json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
@@ -91,11 +92,9 @@ class Labels(Shown):
     def load(cls, path: str | Path) -> Labels:
         """Labels from JSONL; FileRuleError with file and line for anything else."""
         labels = list(read_labels(path))
-        done = tuple(label for label in labels if label.value is not None)
-        if not done:
-            raise FileRuleError("holds no label with a value", path=path)
+        with_value = tuple(label for label in labels if label.value is not None)
         try:
-            return cls(done, waiting=len(labels) - len(done))
+            return cls(with_value, waiting=len(labels) - len(with_value))
         except DataError as error:
             raise FileRuleError(str(error), path=path) from None
 
@@ -138,9 +137,8 @@ class Labels(Shown):
         return f"Labels({len(self)} {kind}, {plain(self.rubric)}, digest={self.digest[:8]})"
 
     def _rows(self) -> list[dict[str, object]]:
-        values = sorted({label.value for label in self.labels}, key=str)
-        counts = {str(value): sum(label.value == value for label in self.labels) for value in values}
-        return [{"label": value, "answers": count} for value, count in counts.items()]
+        counts = Counter(str(label.value) for label in self.labels)
+        return [{"label": value, "answers": count} for value, count in sorted(counts.items())]
 
     def _sentence(self) -> str:
         people = sorted({label.labeller or "unnamed" for label in self.labels})
@@ -165,9 +163,9 @@ class Worklist(Shown):
         Raises:
             DataError: the file holds labels that somebody gave; they are not overwritten.
         """
-        there = read_labels(path) if Path(path).exists() else ()
-        if given := sum(label.value is not None for label in there):
-            raise DataError(f"{path} holds {given} labels with a value, which would be lost; name another file")
+        earlier = read_labels(path) if Path(path).exists() else ()
+        if n_labels := sum(label.value is not None for label in earlier):
+            raise DataError(f"{path} holds {n_labels} labels with a value, which would be lost; name another file")
         labels = []
         for case_id, asked, text, inclusion in self.items:
             of = {"case_id": case_id, "question": text_digest(asked), "answer": text_digest(text)}
@@ -217,9 +215,7 @@ def read_labels(path: str | Path) -> Iterator[Label]:
         try:
             yield Label.model_validate(row)
         except pydantic.ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise FileRuleError(f"{place}: {first['msg']}" if place else first["msg"], path=path, line=line) from None
+            raise FileRuleError(broken_rule(error), path=path, line=line) from None
 
 
 def write_labels(labels: Iterable[Label], path: str | Path) -> Path:

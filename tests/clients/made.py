@@ -12,9 +12,9 @@ from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.base import Generation, Request
-from llmlab.clients.http import HttpClient
+from llmlab.clients.http import HttpClient, _take
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.wire import Stream, read_json, sse_data, sse_end
+from llmlab.clients.wire import Stream, sse_data, sse_end
 from tests.loopback import Loopback
 
 T = TypeVar("T")
@@ -84,24 +84,20 @@ def ask_all(client: HttpClient, requests: Sequence[Request]) -> list[Generation 
 
 def put_together(stream: S, *parts: bytes) -> S:
     """The stream, after it took in what arrived in these parts."""
-    values, rest = list[bytes](), b""
+    rest = b""
     for part in parts:
-        complete, rest = sse_data(part, rest)
-        values += complete
-    for value in [*values, *sse_end(rest)]:
-        if value == b"[DONE]":
-            stream.end()
-        else:
-            stream.take(read_json(value))
+        values, rest = sse_data(part, rest)
+        _take(values, stream)
+    _take(sse_end(rest), stream)
     return stream
 
 
 def everything(error: BaseException) -> str:
     """The traceback with every local variable, of the error and of all that came before it."""
-    told = ""
+    text = ""
     before: BaseException | None = error
     while before is not None:
-        told += f"{before!r} {vars(before)}"
-        told += "".join(traceback.TracebackException.from_exception(before, capture_locals=True).format())
+        text += f"{before!r} {vars(before)}"
+        text += "".join(traceback.TracebackException.from_exception(before, capture_locals=True).format())
         before = before.__cause__ or before.__context__
-    return told
+    return text

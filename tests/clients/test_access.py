@@ -57,11 +57,22 @@ def test_the_messages_api_is_found_as_pasted_too() -> None:
         (f"{DEPLOYED}?api-version=2024-10-21", {"deployment": "other"}, "drop one of them"),
         ("https://a.example/v1beta/models/m:generateContent?key=hunter2", {}, "no credentials, query or fragment"),
         ("https://a.example/v1?api-version=1&key=hunter2", {}, "no credentials, query or fragment"),
+        ("https://user:hunter2@a.example/v1", {}, "no credentials, query or fragment"),
+        ("hunter2", {}, "must be an http"),
+        ("https://a.example", {"api_key_env": "sk-hunter2"}, "^api_key_env: must be the NAME"),
+        ("https://a.example", {"max_in_flight": 0}, "^max_in_flight: .*greater than or equal to 1$"),
     ],
 )
-def test_what_cannot_work_says_which_part_to_drop(base_url: str, more: dict[str, Any], rule: str) -> None:
+@pytest.mark.parametrize("wire", WIRES, ids=str)
+def test_what_cannot_work_says_which_part_to_drop(wire: Wire, base_url: str, more: dict[str, Any], rule: str) -> None:
     with pytest.raises(ValueError, match=rule) as raised:
-        OpenAIClient(base_url, **more)
+        wire.client(base_url, **more)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_an_access_shows_no_key_that_was_given_for_a_variables_name() -> None:
+    with pytest.raises(ValueError, match="must be the NAME") as raised:
+        Access(base_url="http://a", key_env="sk-hunter2")
     assert "hunter2" not in str(raised.value)
 
 

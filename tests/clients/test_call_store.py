@@ -6,14 +6,16 @@ import asyncio
 import dataclasses
 import json
 import os
+import random
 import resource
 import sqlite3
 import subprocess
 import sys
 import threading
 import unicodedata
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,7 +26,6 @@ import pytest
 
 from llmlab.base.errors import StoreError
 from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
-from llmlab.clients import call_store
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.fake import FakeClient
@@ -32,6 +33,7 @@ from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
 from tests.clients.made import asking
 
+ROOT = Path(__file__).parents[2]
 ANSWER = Generation(
     text="dropna",
     usage=Usage(input_tokens=12, output_tokens=3, cached_input_tokens=4),
@@ -52,6 +54,13 @@ BASE = asking(
 )
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CallStore]:
+    """A new store, open."""
+    with CallStore(tmp_path / "c") as opened:
+        yield opened
+
+
 def keep(store: CallStore, answers: Mapping[str, Generation], *, request: Request | None = BASE) -> None:
     async def put_all() -> None:
         await asyncio.gather(*(store.put(key, request, answer) for key, answer in answers.items()))
@@ -65,49 +74,43 @@ def kept(path: Path, **answers: str) -> None:
         keep(store, {key: Generation(text=text) for key, text in answers.items()}, request=None)
 
 
-ONE_PART_CHANGED = {
-    "prompt": dataclasses.replace(BASE, messages=({"role": "user", "content": "How!"},)),
-    "system": dataclasses.replace(BASE, messages=({"role": "system", "content": "s"}, *BASE.messages)),
-    "role": dataclasses.replace(BASE, messages=({"role": "assistant", "content": "How?"},)),
-    "model": dataclasses.replace(BASE, model=ModelRef.parse("openai/gpt-4o-2024-11-20")),
-    "provider": dataclasses.replace(BASE, model=ModelRef.parse("azure/gpt-4o-2024-08-06")),
-    "revision": dataclasses.replace(BASE, model=BASE.model.model_copy(update={"revision": "abc"})),
-    "quantisation": dataclasses.replace(BASE, model=BASE.model.model_copy(update={"quantisation": "int8"})),
-    "tools": dataclasses.replace(BASE, tools=()),
-    "seed": dataclasses.replace(BASE, seed=2),
-    "no seed": dataclasses.replace(BASE, seed=None),
-    "repeat": dataclasses.replace(BASE, repeat=1),
-    **{
-        f"{name} {value}": dataclasses.replace(BASE, sampling=BASE.sampling.model_copy(update={name: value}))
-        for name, value in [
-            ("temperature", 0.7),
-            ("temperature", None),
-            ("top_p", None),
-            ("top_p", 0.8),
-            ("top_k", 5),
-            ("max_tokens", 11),
-            ("max_tokens", None),
-            ("stop", ("b",)),
-            ("stop", ()),
-            ("frequency_penalty", 0.0),
-            ("presence_penalty", 0.0),
-            ("response_format", {"type": "json_object"}),
-            ("extra", {"a_parameter_of_tomorrow": 0}),
-            ("extra", {"a_parameter_of_tomorrow": None}),
-        ]
-    },
-}
+def with_model(**changes: str) -> dict[str, ModelRef]:
+    return {"model": BASE.model.model_copy(update=changes)}
 
 
-@pytest.mark.parametrize("part", ONE_PART_CHANGED)
-def test_changing_one_part_of_a_request_misses_the_store(part: str) -> None:
+ONE_PART_CHANGED: list[dict[str, Any]] = [
+    {"messages": ({"role": "user", "content": "How!"},)},
+    {"messages": ({"role": "system", "content": "s"}, *BASE.messages)},
+    {"messages": ({"role": "assistant", "content": "How?"},)},
+    with_model(id="gpt-4o-2024-11-20"),
+    with_model(provider="azure"),
+    with_model(revision="abc"),
+    with_model(quantisation="int8"),
+    {"tools": ()},
+    *({"seed": seed} for seed in (2, None)),
+    {"repeat": 1},
+    *(
+        {"sampling": BASE.sampling.model_copy(update={name: value})}
+        for name, values in {
+            "temperature": (0.7, None),
+            "top_p": (0.8, None),
+            "top_k": (5,),
+            "max_tokens": (11, None),
+            "stop": (("b",), ()),
+            "frequency_penalty": (0.0,),
+            "presence_penalty": (0.0,),
+            "response_format": ({"type": "json_object"},),
+            "extra": ({"a_parameter_of_tomorrow": 0}, {"a_parameter_of_tomorrow": None}),
+        }.items()
+        for value in values
+    ),
+]
+
+
+def test_changing_one_part_of_a_request_misses_the_store() -> None:
     """FAULTS 18 to 20 and 23: whatever can change the answer is in the key, absent and zero apart."""
-    assert call_key("here", ONE_PART_CHANGED[part]) != call_key("here", BASE)
-
-
-def test_all_changed_requests_have_keys_of_their_own() -> None:
-    keys = {call_key("here", request) for request in ONE_PART_CHANGED.values()}
-    assert len(keys) == len(ONE_PART_CHANGED)
+    changed = {call_key("here", dataclasses.replace(BASE, **change)): change for change in [{}, *ONE_PART_CHANGED]}
+    assert [*changed.values()] == [{}, *ONE_PART_CHANGED]
 
 
 def test_another_endpoint_misses_the_store() -> None:
@@ -145,30 +148,26 @@ def test_an_answer_comes_back_as_it_was_and_is_marked_as_a_hit(tmp_path: Path) -
         assert len(store) == 1
 
 
-def test_statuses_and_unknown_cost_come_back(tmp_path: Path) -> None:
+def test_statuses_and_unknown_cost_come_back(store: CallStore) -> None:
     answers = {s: Generation(status=s, text="") for s in ("ok", "refused", "truncated", "empty")}  # type: ignore[arg-type]  # mypy widens the literals
-    with CallStore(tmp_path / "c") as store:
-        keep(store, answers)
-        found = store.get_many(answers)
-    assert {key: answer.status for key, answer in found.items()} == {key: key for key in answers}
-    assert all(answer.cost_usd is None for answer in found.values())
+    keep(store, answers)
+    stored = store.get_many(answers)
+    assert {key: (answer.status, answer.cost_usd) for key, answer in stored.items()} == {s: (s, None) for s in answers}
 
 
-def test_lone_surrogates_and_nul_are_stored_and_found(tmp_path: Path) -> None:
+def test_lone_surrogates_and_nul_are_stored_and_found(store: CallStore) -> None:
     odd = "a\x00b\udc80c"
-    with CallStore(tmp_path / "c") as store:
-        request = asking(odd)
-        key = call_key("\udc80", request)
-        asyncio.run(store.put(key, request, Generation(text=odd)))
-        assert store.get_many([key])[key].text == odd
-        assert json.loads(store.request_json(key) or "")["messages"][0]["content"] == odd
+    request = asking(odd)
+    key = call_key("\udc80", request)
+    keep(store, {key: Generation(text=odd)}, request=request)
+    assert store.get_many([key])[key].text == odd
+    assert json.loads(store.request_json(key) or "")["messages"][0]["content"] == odd
 
 
-def test_the_request_is_kept_beside_its_answer(tmp_path: Path) -> None:
-    with CallStore(tmp_path / "c") as store:
-        asyncio.run(store.put("k", BASE, ANSWER))
-        assert store.request_json("k") == BASE.to_json()
-        assert store.request_json("unknown") is None
+def test_the_request_is_kept_beside_its_answer(store: CallStore) -> None:
+    keep(store, {"k": ANSWER})
+    assert store.request_json("k") == BASE.to_json()
+    assert store.request_json("unknown") is None
 
 
 def test_an_answer_is_on_disk_when_put_returns(tmp_path: Path) -> None:
@@ -182,21 +181,12 @@ def test_an_answer_is_on_disk_when_put_returns(tmp_path: Path) -> None:
         "asyncio.run(go())"
     )
     path = tmp_path / "calls.sqlite"
-    ended = subprocess.run([sys.executable, "-c", program, path], cwd=Path(__file__).parents[2], check=False)
-    assert ended.returncode == -9
+    assert subprocess.run([sys.executable, "-c", program, path], cwd=ROOT, check=False).returncode == -9
     with CallStore(path) as store:
         assert store.get_many(["k"])["k"].text == ANSWER.text
 
 
-def test_the_first_answer_under_a_key_stays(tmp_path: Path) -> None:
-    """What an earlier run has used is not swapped under it."""
-    with CallStore(tmp_path / "c") as store:
-        keep(store, {"k": ANSWER})
-        keep(store, {"k": Generation(text="later")})
-        assert store.get_many(["k"])["k"].text == ANSWER.text
-
-
-def test_who_is_second_gets_the_first_answer(tmp_path: Path) -> None:
+def test_the_first_answer_under_a_key_stays_and_who_is_second_gets_it(tmp_path: Path) -> None:
     """Of another process, or in one batch: all who asked have the same, now and when they run again."""
 
     async def both(one: CallStore, two: CallStore) -> list[str]:
@@ -208,6 +198,7 @@ def test_who_is_second_gets_the_first_answer(tmp_path: Path) -> None:
     with CallStore(tmp_path / "c") as one, CallStore(tmp_path / "c") as two:
         assert asyncio.run(both(one, two)) == ["first", "first", "x", "x", "x"]
         assert (one.shared, two.shared) == (False, True)
+        assert {answer.text for answer in one.get_many("kb").values()} == {"first", "x"}
     with CallStore(tmp_path / "c") as alone:
         keep(alone, {"n": ANSWER})
         assert not alone.shared
@@ -243,17 +234,15 @@ def test_a_run_pays_for_nothing_that_another_process_has_stored_in_the_meantime(
     assert [answer.cached for answer in mine] == [False, *[True] * 39]  # what was sent is not cached
 
 
-def test_many_answers_at_once_take_few_commits(tmp_path: Path) -> None:
-    with CallStore(tmp_path / "c") as store:
-        keep(store, {f"k{i}": Generation(text=str(i)) for i in range(2500)})
-        found = store.get_many(f"k{i}" for i in range(2500))
-    assert [found[f"k{i}"].text for i in range(2500)] == [str(i) for i in range(2500)]
+def test_many_answers_at_once_take_few_commits(store: CallStore) -> None:
+    texts = {f"k{i}": str(i) for i in range(2500)}
+    keep(store, {key: Generation(text=text) for key, text in texts.items()})
+    assert {key: answer.text for key, answer in store.get_many(texts).items()} == texts
 
 
 def damage(path: Path, sql: str, *values: Any) -> None:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(sql, values)
-    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -266,6 +255,7 @@ def damage(path: Path, sql: str, *values: Any) -> None:
         "answer = 'text'",
         "checksum = checksum + 1",
         "checksum = NULL",
+        "key = 'moved'",
     ],
 )
 def test_a_damaged_entry_is_a_miss_with_a_warning_and_can_be_replaced(tmp_path: Path, change: str) -> None:
@@ -274,27 +264,17 @@ def test_a_damaged_entry_is_a_miss_with_a_warning_and_can_be_replaced(tmp_path: 
     with CallStore(path) as store:
         keep(store, {"good": ANSWER, "bad": ANSWER})
     damage(path, f"UPDATE calls SET {change} WHERE key = 'bad'")
+    key = "moved" if "moved" in change else "bad"
     with CallStore(path) as store:
         with pytest.warns(RuntimeWarning, match="damaged"):
-            assert list(store.get_many(["good", "bad"])) == ["good"]
-        keep(store, {"bad": Generation(text="asked again")})
-        assert store.get_many(["bad"])["bad"].text == "asked again"
-
-
-def test_an_answer_moved_to_another_key_is_never_served(tmp_path: Path) -> None:
-    with CallStore(tmp_path / "c") as store:
-        keep(store, {"k": ANSWER})
-    damage(tmp_path / "c", "UPDATE calls SET key = 'other'")
-    with CallStore(tmp_path / "c") as store, pytest.warns(RuntimeWarning, match="damaged"):
-        assert store.get_many(["other"]) == {}
+            assert list(store.get_many(["good", key])) == ["good"]
+        keep(store, {key: Generation(text="asked again")})
+        assert store.get_many([key])[key].text == "asked again"
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_flipped_bytes_anywhere_never_serve_a_wrong_answer(tmp_path: Path, seed: int) -> None:
     """FAULTS 22: after 40 flipped bytes every entry is as it was, a miss with a warning, or the file is refused."""
-    import random
-    import warnings
-
     path, draw = tmp_path / "c", random.Random(seed)
     answers = {f"{i:064x}": Generation(text=f"answer {i} " * 20) for i in range(60)}
     with CallStore(path) as store:
@@ -320,16 +300,17 @@ def test_a_file_that_is_no_database_is_refused_with_advice(tmp_path: Path) -> No
         CallStore(tmp_path / "c")
 
 
-def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
-    damage(tmp_path / "c", "CREATE TABLE runs (id)")
-    with pytest.raises(StoreError, match="no call store"):
-        CallStore(tmp_path / "c")
-
-
-def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
-    CallStore(tmp_path / "c").close()
-    damage(tmp_path / "c", "PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="newer format, 99"):
+@pytest.mark.parametrize(
+    ("ours", "sql", "rule"),
+    [(False, "CREATE TABLE runs (id)", "no call store"), (True, "PRAGMA user_version = 99", "newer format, 99")],
+)
+def test_somebody_elses_database_and_a_newer_format_are_refused(
+    tmp_path: Path, ours: bool, sql: str, rule: str
+) -> None:
+    if ours:
+        CallStore(tmp_path / "c").close()
+    damage(tmp_path / "c", sql)
+    with pytest.raises(StoreError, match=rule):
         CallStore(tmp_path / "c")
 
 
@@ -343,10 +324,9 @@ def test_a_network_filesystem_is_refused_and_a_local_one_under_it_is_not(tmp_pat
     CallStore(tmp_path / "local" / "c", mounts=mounts).close()
 
 
-def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    with CallStore(tmp_path / "c") as store:
-        keep(store, {"k": ANSWER})
-        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+def test_the_file_is_for_its_owner_only(store: CallStore, tmp_path: Path) -> None:
+    keep(store, {"k": ANSWER})
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
@@ -373,10 +353,7 @@ def test_a_full_disk_fails_the_put_and_everything_after_it(tmp_path: Path) -> No
         "except StoreError as error:\n"
         "    print('CHECK', error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, path], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
-    )
-    put, check = done.stdout.splitlines()
+    put, check = subprocess.check_output([sys.executable, "-c", program, path], cwd=ROOT, text=True).splitlines()
     assert put.startswith("PUT")
     assert check.removeprefix("CHECK") == put.removeprefix("PUT")
     assert "make room on the disk" in put
@@ -386,37 +363,29 @@ def test_a_full_disk_fails_the_put_and_everything_after_it(tmp_path: Path) -> No
 
 
 WORKER = """
-import asyncio, sys
-from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
-from llmlab.clients import call_store
-from llmlab.clients.call_store import CallStore
-from llmlab.clients.base import Generation, Request
-
-request = Request(model=ModelRef.parse("openai/x"), messages=(), sampling=Sampling())
-
-async def put(store, keys):
-    await asyncio.gather(*(store.put(key, request, Generation(text=key)) for key in keys))
+import sys; from tests.clients.test_call_store import *
 
 with CallStore(sys.argv[1]) as store:
     for start in range(0, 60, 10):
-        asyncio.run(put(store, [f"{sys.argv[2]}-{start + i}" for i in range(10)] + ["shared"]))
+        keys = [f"{sys.argv[2]}-{start + i}" for i in range(10)] + ["shared"]
+        keep(store, {key: Generation(text=key) for key in keys})
 """
 
 
 def test_several_processes_share_a_new_store(tmp_path: Path) -> None:
     """FAULTS 12 and 26: all open it at once where there is none yet, and no lock reaches the user."""
-    path, root = str(tmp_path / "calls.sqlite"), Path(__file__).parents[2]
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, path, str(i)], cwd=root) for i in range(4)]
+    path = str(tmp_path / "calls.sqlite")
+    workers = [subprocess.Popen([sys.executable, "-c", WORKER, path, str(i)], cwd=ROOT) for i in range(4)]
     assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
     with CallStore(path) as store:
         assert len(store) == 4 * 60 + 1
 
 
-def test_an_answer_of_another_process_is_seen_without_reopening(tmp_path: Path) -> None:
-    with CallStore(tmp_path / "c") as mine, CallStore(tmp_path / "c") as other:
-        assert mine.get_many(["k"]) == {}
+def test_an_answer_of_another_process_is_seen_without_reopening(store: CallStore) -> None:
+    with CallStore(store.path) as other:
+        assert store.get_many(["k"]) == {}
         keep(other, {"k": ANSWER})
-        assert mine.get_many(["k"])["k"].text == ANSWER.text
+        assert store.get_many(["k"])["k"].text == ANSWER.text
 
 
 def test_a_cancelled_waiter_loses_nothing(tmp_path: Path) -> None:
@@ -433,14 +402,14 @@ def test_a_cancelled_waiter_loses_nothing(tmp_path: Path) -> None:
         assert "k" in store.get_many(["k"])
 
 
-def test_of_another_store_all_is_read_up_to_what_is_no_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("odd", [b'{"text": 1, "nope": 2}', b'{"status": "ok", "text": "x", "cost_usd": "free"}'])
+def test_of_another_store_all_is_read_up_to_what_is_no_answer(tmp_path: Path, odd: bytes) -> None:
     """A right checksum over an answer of another version; and a second thread that finds the store left out."""
     (tmp_path / "calls.d").mkdir()
     kept(tmp_path / "calls.d" / "other.sqlite", a="of a", b="of b", c="of c")
-    odd = b'{"text": 1, "nope": 2}'
-    changed = (odd, zlib.crc32(odd, zlib.crc32(b"c")))
-    with closing(sqlite3.connect(tmp_path / "calls.d" / "other.sqlite")) as other, other:
-        other.execute("UPDATE calls SET answer = ?, checksum = ? WHERE key = 'c'", changed)
+    checksum = zlib.crc32(odd, zlib.crc32(b"c"))
+    change = "UPDATE calls SET answer = ?, checksum = ? WHERE key = 'c'"
+    damage(tmp_path / "calls.d" / "other.sqlite", change, odd, checksum)
     with CallStore(tmp_path / "c.sqlite") as store:
         with pytest.warns(RuntimeWarning, match="left out"):
             assert set(store.get_many("abc")) == {"a", "b"}
@@ -448,8 +417,7 @@ def test_of_another_store_all_is_read_up_to_what_is_no_answer(tmp_path: Path) ->
             assert store._borrowed("other", ["a"]) == {}
 
 
-def test_a_closed_store_says_so_and_closes_twice(tmp_path: Path) -> None:
-    store = CallStore(tmp_path / "c")
+def test_a_closed_store_says_so_and_closes_twice(store: CallStore) -> None:
     store.close()
     store.close()
     with pytest.raises(StoreError, match="is closed"):
@@ -458,16 +426,15 @@ def test_a_closed_store_says_so_and_closes_twice(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_is_told_to_open_its_own(tmp_path: Path) -> None:
-    with CallStore(tmp_path / "c") as store:
-        child = os.fork()
-        if child == 0:
-            try:
-                store.check()
-            except StoreError:
-                os._exit(7)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+def test_a_forked_child_is_told_to_open_its_own(store: CallStore) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            store.check()
+        except StoreError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_a_store_closed_under_a_reader_says_so(tmp_path: Path) -> None:
@@ -519,16 +486,9 @@ def test_a_store_of_others_that_is_none_or_damaged_is_told_once_and_left_out(tmp
 
 
 def test_a_store_of_version_one_is_read_and_gets_a_column_for_times(tmp_path: Path) -> None:
-    kept(tmp_path / "later.sqlite", a="old")
-    with sqlite3.connect(tmp_path / "later.sqlite") as later:
-        row = later.execute("SELECT key, answer, checksum, request FROM calls").fetchone()
-    later.close()
-    older = sqlite3.connect(tmp_path / "calls.sqlite", isolation_level=None)
-    older.execute("CREATE TABLE calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, request BLOB)")
-    older.execute("INSERT INTO calls VALUES (?, ?, ?, ?)", row)
-    older.execute(f"PRAGMA application_id = {call_store.APPLICATION_ID}")
-    older.execute("PRAGMA user_version = 1")
-    older.close()
+    kept(tmp_path / "calls.sqlite", a="old")
+    damage(tmp_path / "calls.sqlite", "ALTER TABLE calls DROP COLUMN asked_at")
+    damage(tmp_path / "calls.sqlite", "PRAGMA user_version = 1")
     kept(tmp_path / "calls.sqlite", b="new")
     with CallStore(tmp_path / "calls.sqlite") as store:
         assert {key: answer.text for key, answer in store.get_many(["a", "b"]).items()} == {"a": "old", "b": "new"}
@@ -577,12 +537,11 @@ def test_fresh_asks_again_and_its_word_replays_what_came(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_store_that_is_deleted_under_a_process_is_told_before_the_next_paid_call(replaced, tmp_path):
+def test_a_store_that_is_deleted_under_a_process_is_told_before_the_next_paid_call(replaced, store):
     """SQLite itself would go on writing into a file that nobody can open any more."""
-    with CallStore(tmp_path / "calls.sqlite") as store:
+    store.check()
+    store.path.rename(store.path.with_name("gone"))
+    if replaced:
+        CallStore(store.path).close()
+    with pytest.raises(StoreError, match="deleted or replaced"):
         store.check()
-        (tmp_path / "calls.sqlite").rename(tmp_path / "gone")
-        if replaced:
-            CallStore(tmp_path / "calls.sqlite").close()
-        with pytest.raises(StoreError, match="deleted or replaced"):
-            store.check()

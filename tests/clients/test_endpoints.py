@@ -33,11 +33,8 @@ def openai_client(model: str, endpoints: Endpoints | None = None) -> OpenAIClien
 def test_the_example_in_the_repository_is_valid_and_used() -> None:
     endpoints = load_endpoints(EXAMPLE)
     [azure] = openai_client("azure/gpt-4o-2024-08-06", endpoints).accesses
-    assert (azure.deployment, azure.api_version, azure.key_env) == (
-        "my-gpt-4o",
-        "2024-10-21",
-        "AZURE_OPENAI_API_KEY",
-    )
+    assert (azure.deployment, azure.api_version) == ("my-gpt-4o", "2024-10-21")
+    assert azure.key_env == "AZURE_OPENAI_API_KEY"
     east, west = openai_client("azure/gpt-4.1-2025-04-14", endpoints).accesses
     assert (east.key_env, west.key_env, west.max_in_flight) == ("AZURE_EAST_KEY", "AZURE_WEST_KEY", 8)
     assert (east.deployment, west.api_version, west.key_header) == ("gpt-41", "2024-10-21", "api-key")
@@ -71,16 +68,8 @@ def test_any_provider_may_offer_the_messages_api(tmp_path: Path) -> None:
 
 
 def test_what_one_in_turn_does_not_say_it_takes_from_the_entry(tmp_path: Path) -> None:
-    text = "\n".join(
-        [
-            "endpoints:",
-            "  openai:",
-            "    requests_per_minute: 500",
-            "    in_turn:",
-            "      - key_env: KEY_A",
-            "      - {key_env: KEY_B, requests_per_minute: 60, max_in_flight: 4}",
-        ]
-    )
+    several = "[{key_env: KEY_A}, {key_env: KEY_B, requests_per_minute: 60, max_in_flight: 4}]"
+    text = f"endpoints: {{openai: {{requests_per_minute: 500, in_turn: {several}}}}}"
     client = openai_client("openai/x", loaded(tmp_path, text))
     assert [(a.base_url, a.key_env, a.requests_per_minute, a.max_in_flight) for a in client.accesses] == [
         ("https://api.openai.com/v1", "KEY_A", 500, None),
@@ -114,18 +103,11 @@ def test_the_offline_model_needs_no_endpoint() -> None:
 
 def test_the_best_fitting_entry_wins(tmp_path: Path) -> None:
     """The exact name, then the longest pattern, then the provider, in whatever order they stand."""
-    text = "\n".join(
-        [
-            "endpoints:",
-            "  vllm: {base_url: 'http://provider'}",
-            "  vllm/*: {base_url: 'http://all'}",
-            "  vllm/llama-*: {base_url: 'http://pattern'}",
-            "  vllm/llama-3: {base_url: 'http://exact'}",
-        ]
-    )
-    endpoints = loaded(tmp_path, text)
-    for model, url in {"llama-3": "http://exact", "llama-4": "http://pattern", "x": "http://all"}.items():
-        assert endpoints.endpoint_for(ModelRef.parse(f"vllm/{model}")).base_url == url
+    names = ("vllm", "vllm/*", "vllm/llama-*", "vllm/llama-3")
+    entries = [f"  {name}: {{base_url: 'http://{place}'}}" for place, name in enumerate(names)]
+    endpoints = loaded(tmp_path, "\n".join(["endpoints:", *entries]))
+    for model, name in {"llama-3": "vllm/llama-3", "llama-4": "vllm/llama-*", "x": "vllm/*"}.items():
+        assert endpoints.entry_for(ModelRef.parse(f"vllm/{model}")) == endpoints.endpoints[name]
 
 
 def test_models_behind_one_entry_share_its_rate_limit(tmp_path: Path) -> None:
@@ -175,7 +157,7 @@ def test_prices_are_exact(tmp_path: Path) -> None:
 
 def test_the_fingerprint_changes_with_what_can_change_an_answer_and_with_nothing_else(tmp_path: Path) -> None:
     def fingerprint(entry: str) -> str:
-        return loaded(tmp_path, f"endpoints: {{vllm: {{{entry}}}}}").fingerprint
+        return client_for(ModelRef.parse("vllm/x"), loaded(tmp_path, f"endpoints: {{vllm: {{{entry}}}}}")).fingerprint
 
     base = fingerprint("base_url: 'http://a/v1'")
     assert base == fingerprint("base_url: 'HTTP://A/v1/', key_env: OTHER, requests_per_minute: 5, stream: true")

@@ -23,40 +23,37 @@ def reply(replies: Replies, content: str = "How?", repeat: int = 0) -> Generatio
     return asyncio.run(FakeClient(replies).complete(asking(content, repeat)))
 
 
-def test_a_text_answers_everything() -> None:
-    answer = reply("always this")
-    assert (answer.text, answer.status, answer.usage.output_tokens) == ("always this", "ok", 2)
+@pytest.mark.parametrize(
+    ("replies", "texts"),
+    [
+        ("always this", ["always this", "always this", "always this"]),
+        ({"gaps": "dropna", "sort": "sort_values"}, ["sort_values", "sort_values", "sort_values"]),
+        (["a", "b"], ["b", "a", "b"]),
+        (lambda request: request.messages[-1]["content"].upper(), ["HOW DO I SORT?"] * 3),
+    ],
+)
+def test_a_text_a_part_of_the_last_user_message_the_repeat_or_a_function_gives_the_answer(
+    replies: Replies, texts: list[str]
+) -> None:
+    """By repeat whatever the order of calls."""
+    answers = [reply(replies, "How do I sort?", repeat) for repeat in (3, 0, 1)]
+    assert [answer.text for answer in answers] == texts
+    assert all(answer.usage.output_tokens == len(answer.text.split()) for answer in answers)
 
 
-def test_a_mapping_answers_by_a_part_of_the_last_user_message() -> None:
-    replies = {"gaps": "dropna", "sort": "sort_values"}
-    assert reply(replies, "How do I sort?").text == "sort_values"
-
-
-def test_a_question_that_no_part_fits_is_refused_by_name() -> None:
-    with pytest.raises(RequestRefusedError, match="no reply for 'What else\\?'"):
-        reply({"gaps": "dropna"}, "What else?")
-
-
-def test_a_sequence_answers_by_repeat_whatever_the_order_of_calls() -> None:
-    assert [reply(["a", "b"], repeat=repeat).text for repeat in (3, 0, 1, 2)] == ["b", "a", "b", "a"]
-
-
-def test_a_function_answers_or_raises() -> None:
+def test_a_question_that_no_part_fits_is_refused_by_name_and_a_function_may_raise() -> None:
     def failing(request: Request) -> str:
         raise TransportError(f"down for {request.repeat}")
 
-    assert reply(lambda request: request.messages[-1]["content"].upper()).text == "HOW?"
+    with pytest.raises(RequestRefusedError, match="no reply for 'What else\\?'"):
+        reply({"gaps": "dropna"}, "What else?")
     with pytest.raises(TransportError, match="down for 0"):
         reply(failing)
 
 
-def test_a_generation_is_handed_out_as_it_is() -> None:
+def test_a_generation_is_handed_out_as_it_is_and_an_empty_text_is_an_empty_answer() -> None:
     refused = Generation(status="refused", text="No.")
     assert reply({"How": refused}) is refused
-
-
-def test_an_empty_text_is_an_empty_answer() -> None:
     assert reply("").status == "empty"
 
 

@@ -1,8 +1,9 @@
-"""Cost: exact, from the list or from overrides, and unknown rather than zero."""
+"""Cost: exact, by the list or by a price of one's own, and unknown rather than zero."""
 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import genai_prices
 import pytest
@@ -46,15 +47,17 @@ def test_unknown_usage_has_an_unknown_cost(usage: Usage) -> None:
     assert price_usd(ModelRef.parse("openai/gpt-4o-2024-08-06"), usage) is None
 
 
-def test_an_override_goes_before_the_list_and_the_model_before_its_provider() -> None:
-    own = {"openai": Price(input=1, output=2), "openai/special": Price(input=3, output=4, cached_input=0)}  # type: ignore[arg-type]  # pydantic makes them Decimal
-    assert price_usd(ModelRef.parse("openai/gpt-4o-2024-08-06"), used(), overrides=own) == Decimal("0.0012")
-    assert price_usd(ModelRef.parse("openai/special"), used(1000, 100, 500), overrides=own) == Decimal("0.0019")
-
-
-def test_a_price_of_nothing_is_zero_when_it_is_stated() -> None:
-    free = {"ollama": Price(input=Decimal(0), output=Decimal(0))}
-    assert price_usd(ModelRef.parse("ollama/llama3"), used(), overrides=free) == 0
+@pytest.mark.parametrize(
+    ("model", "own", "usage", "usd"),
+    [
+        ("openai/gpt-4o-2024-08-06", {"input": 1, "output": 2}, used(), "0.0012"),
+        ("openai/special", {"input": 3, "output": 4, "cached_input": 0}, used(1000, 100, 500), "0.0019"),
+        ("ollama/llama3", {"input": 0, "output": 0}, used(), "0"),
+    ],
+)
+def test_a_price_of_ones_own_goes_before_the_list(model: str, own: dict[str, Any], usage: Usage, usd: str) -> None:
+    """And one of nothing is zero, since it is stated."""
+    assert price_usd(ModelRef.parse(model), usage, own=Price(**own)) == Decimal(usd)
 
 
 def test_sums_of_costs_are_exact() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError, TransportError
 from llmlab.clients.access import Access, RetryPolicy
-from llmlab.clients.retry import Lane, Lanes, NeverReachedError, RateLimits, retry_after_s, with_retries
+from llmlab.clients.retry import Lane, Lanes, NeverReachedError, retry_after_s, with_retries
 
 QUICK = RetryPolicy(attempts=4, first_wait_s=0.001, longest_wait_s=0.002)
 
@@ -132,42 +132,30 @@ def test_a_bound_of_nothing_is_refused(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"),
+    ("headers", "seconds"),
     [
-        ("7", 7.0),
-        (" 0.5 ", 0.5),
-        ("-3", 0.0),
-        ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
-        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
-        ("soon", None),
-        ("inf", None),
-        ("nan", None),
-        ("", None),
+        *(({"retry-after": value}, float(value)) for value in ("7", " 0.5 ")),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, 30.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT"}, 0.0),
+        *(({"retry-after": value}, None) for value in ("soon", "inf", "nan", "")),
+        ({"Retry-After-Ms": "1500", "Retry-After": "2"}, 1.5),
+        ({}, None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_as_a_date(value: str, seconds: float | None) -> None:
+def test_retry_after_is_read_as_milliseconds_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     """RFC 9110, section 10.2.3."""
     now = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
-    assert retry_after_s({"retry-after": value}, now=now) == seconds
-
-
-def test_milliseconds_go_before_seconds() -> None:
-    assert retry_after_s({"Retry-After-Ms": "1500", "Retry-After": "2"}) == 1.5
-    assert retry_after_s({}) is None
+    assert retry_after_s(headers, now=now) == seconds
 
 
 def test_tokens_per_minute_hold_calls_back_until_the_real_count_is_known() -> None:
     async def go() -> None:
-        limits = RateLimits(tokens_per_minute=60_000)  # a thousand a second
-        await limits.enter(100_000)
+        lane = Lane(Access(base_url="http://here", tokens_per_minute=60_000))  # a thousand a second
+        await lane.enter(100_000)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(limits.enter(10), 0.05)
-        limits.correct(estimated=100_010, used=0)
-        await asyncio.wait_for(limits.enter(10), 5)
+            await asyncio.wait_for(lane.enter(10), 0.05)
+        lane.correct(estimated=100_010, used=0)
+        await asyncio.wait_for(lane.enter(10), 5)
 
     asyncio.run(go())
-
-
-def test_a_limit_of_nothing_per_minute_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 per minute, must be > 0"):
-        RateLimits(requests_per_minute=0)
