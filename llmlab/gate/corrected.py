@@ -130,10 +130,10 @@ def more_labels(found: stats.Correction, *, need: Need, n_cases: int) -> MoreLab
 
 def label_reasons(policy: Rules, results: Results, arms: Arms, *, judged: Collection[str]) -> Iterator[str]:
     """Why the corrected estimates that the policy asks for cannot be had; nothing where they can."""
-    for kind, name, part in policy.readings:
-        if policy.is_corrected(name, part, judged) and name in results.metrics:
+    for kind, part in policy.readings:
+        if policy.is_corrected(part, judged) and part.metric in results.metrics:
             read = [arm for arm in (arms.other(kind), arms.candidate) if arm is not None]
-            yield from _why_not(policy, results, name, judged=judged, arms=read)
+            yield from _why_not(policy, results, part.metric, judged=judged, arms=read)
 
 
 def _why_not(

@@ -122,17 +122,7 @@ class GatePolicy(Rules):
             results = _without_timeouts(results)
         reasons += invalid_reasons(self, results, arms, passports=passports, now=now)
         look, price = _look(self, results, arms, Ledger.of(looks), now, results_digest=asked_with)
-        judged = judges_of(self, results)
-        conditions: tuple[Condition, ...] = ()
-        if not reasons:
-            tables = {  # cost, tokens and latency are always averaged
-                name: results.table(name, aggregation=self.aggregation if name in results.metrics else "mean")
-                for name in self.metrics
-            }
-            people = {
-                name: room.corrected.LabelledMetric(results=results, metric=name) for name in self.corrected(judged)
-            }
-            conditions = evaluate(self, tables, arms, price=price, labelled=people, judged=judged)
+        conditions = () if reasons else evaluate(self, results, arms, price=price)
         verdicts = {c.verdict for c in conditions} | ({Verdict.INVALID} if reasons else set())
         worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
         word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)

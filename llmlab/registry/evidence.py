@@ -368,7 +368,7 @@ def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str)
     Cases count by their weight, and what is unscored at its worst; where nothing bounds that, there is no value: the
     worst seen of so few cases says little.
     """
-    if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
+    if policy.is_corrected(floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
         value = part.labelled(floor.metric).mean(candidate).corrected.value
         if value is not None:
             return value

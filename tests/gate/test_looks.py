@@ -212,7 +212,7 @@ def test_exploring_an_experiment_leaves_the_holdout_of_its_gate_alone(tmp_path):
     (tmp_path / "gate.yaml").write_text(policy(goal=superior(), holdout=0.25).to_yaml(), encoding="utf-8")
     assert explored(tmp_path).digest == golden.explored(0.25).digest
     (tmp_path / "gate.yaml").write_text("baseline: none\nholdout: most\n", encoding="utf-8")
-    with pytest.raises(FileRuleError, match="30%"):
+    with pytest.raises(FileRuleError, match="10%"):
         explored(tmp_path)
 
 
