@@ -14,10 +14,12 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
+from llmlab.gate.decision import Receipt
 from llmlab.registry.connection import HISTORY, Registry, is_name, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, read_history, settle
 from llmlab.registry.registering import UNCHECKED, read_receipt, stamped
+from llmlab.registry.rollbacks import pointed
 from llmlab.registry.versions import Version, read_bundle, sha256
 from llmlab.tracking.ledger import gaps
 from llmlab.tracking.store import reported
@@ -144,7 +146,7 @@ def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Findi
             yield noted(about=about, what=f"{move.who} forced {move.alias} to {to}: {move.reason}")
         if move == past.last_checked(move.alias) and (changed := past.changed(move)):
             yield noted(about=about, what=f"{move.alias} was moved to {to} under {changed} than the time before")
-    numbers = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
+    numbers = pointed(registry, name)
     for alias in sorted({*past.aliases, *numbers}):
         kind, what = _alias(registry, past, alias, numbers.get(alias), root)
         if kind:
@@ -202,10 +204,12 @@ def _adopted(
     if not against and before is not None and before.policy != checked["policy"]:
         against = ["it was gated by another policy than the last release: `llmlab promote` asks gate.yaml"]
     if against:
-        return "wrong", f"{found}; {'; '.join(against)}: roll back, or gate it"
+        return "wrong", f"{found}; {'; '.join(against)}. Roll back, or gate it"
     if (receipt := read_receipt(registry, version)) is not None:
         stamped(registry, version, read_bundle(registry, version), receipt, checked=True)
-    move = past.next_move(
+    make_move(
+        registry,
+        past,
         alias,
         kind="adopt",
         to=held,
@@ -214,7 +218,6 @@ def _adopted(
         outcome="holds",
         **checked,
     )
-    make_move(registry, past.name, move, target=held, known=past)
     return "adopted", f"{found}; its receipt holds, so it was adopted"
 
 
@@ -235,13 +238,11 @@ def _checked(
     registry: Registry, version: Version, past: History, alias: str, move: Move | None, root: Path | None
 ) -> tuple[list[str], dict[str, str]]:
     """What speaks against the receipt of a version (as of a move, or now), and what a move says of the check."""
-    try:
+
+    as_of, approver = (None, None) if move is None else (utc(move.when), move.who)
+
+    def logged(receipt: Receipt) -> Evidence:
         read_bundle(registry, version)
-        receipt = read_receipt(registry, version)
-        if receipt is None:
-            return ["it has no receipt"], {}
-        evidence = Evidence.logged(registry, receipt, now=None if move is None else utc(move.when))
-    except (RegistryError, StoreError, FileRuleError) as error:
-        return [str(error)], {}
-    approver = None if move is None else move.who
-    return check(registry, evidence, version, alias=alias, past=past, approver=approver, root=root)
+        return Evidence.logged(registry, receipt, now=as_of)
+
+    return check(registry, version, logged, alias=alias, past=past, approver=approver, root=root)

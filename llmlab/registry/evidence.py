@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
 from llmlab.registry.connection import Registry
 from llmlab.registry.moves import History
+from llmlab.registry.registering import CLOCKS_DIFFER, read_receipt
 from llmlab.registry.release import ledger
 from llmlab.registry.versions import Version, sha256, text_of
 from llmlab.results.results import Results
@@ -56,9 +57,7 @@ from llmlab.tracking.runs import (
 from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
-__all__ = ["CLOCKS_DIFFER", "Evidence", "check"]
-
-CLOCKS_DIFFER = timedelta(minutes=5)
+__all__ = ["Evidence", "check"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,22 +107,43 @@ class Evidence:
 
 def check(
     registry: Registry,
-    evidence: Evidence,
     version: Version,
+    evidence: Callable[[Receipt], Evidence],
     *,
     alias: str,
     past: History,
-    approver: str | None = None,
-    root: Path | None = None,
+    approver: str | None,
+    root: Path | None,
 ) -> tuple[list[str], dict[str, str]]:
-    """Every reason why the receipt does not carry this version to this alias, and what a move names of the check.
+    """Every reason why its receipt does not carry this version to this alias, and what a move names of the check.
 
     That is the digests of receipt, policy, golden set and `evidence`: of all that was read.
 
     Args:
+        evidence: what to check the receipt by.
         past: the moves that the policy's rules of promotion ask about.
         approver: who asks for the move, None where nobody knows.
     """
+    named: dict[str, str] = {}
+    try:
+        receipt = read_receipt(registry, version)
+        if receipt is None:
+            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
+        named = {"receipt": receipt.digest}
+        return _objections(registry, evidence(receipt), version, alias, past, approver, root)
+    except (DataError, FileRuleError, RegistryError, StoreError) as error:  # then force still moves the alias
+        return [str(error)], named
+
+
+def _objections(
+    registry: Registry,
+    evidence: Evidence,
+    version: Version,
+    alias: str,
+    past: History,
+    approver: str | None,
+    root: Path | None,
+) -> tuple[list[str], dict[str, str]]:
     receipt = evidence.receipt
     against = [*_of_the_receipt(evidence, version)]
     read: list[Results] = []

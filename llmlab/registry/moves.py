@@ -168,23 +168,6 @@ class History(Shown):
         known = dict.fromkeys(move.version for move in reversed(self.valid(alias)))
         return tuple(number for number in known if number not in left and number != current)
 
-    def next_move(self, alias: str, *, kind: Kind, to: Any, before: int | None, reason: str, **more: Any) -> Move:
-        """The move of the alias to MLflow's version `to` that would follow the last valid one: not yet made."""
-        last, (name, by) = self.last(alias), actor()
-        return Move(
-            alias=alias,
-            kind=kind,
-            before=before,
-            version=int(to.version),
-            digest=to.tags.get("digest", ""),
-            follows=last.number if last else 0,
-            who=name,
-            named_by=by,
-            when=now(),
-            reason=reason,
-            **more,
-        )
-
     def _rows(self) -> list[dict[str, object]]:
         return [
             _row(move, lost=move.number in self.lost, void=move.number in self.void, under=self.changed(move))
@@ -241,25 +224,37 @@ def settle(registry: Registry, name: str) -> History:
     return read_history(registry, name) if pending else history
 
 
-def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: History | None = None) -> Move:
-    """The move, made: written into the history and, if it follows the last valid move, carried out.
+def make_move(
+    registry: Registry, past: History, alias: str, *, kind: Kind, to: Any, before: int | None, reason: str, **facts: Any
+) -> Move:
+    """The alias moved to MLflow's version `to`: written into the history and, if nobody was quicker, carried out.
 
     Args:
-        move: with the number of the move it follows; number 0.
-        target: MLflow's version that the alias is to point to.
-        known: the history that was read before, which saves reading it again.
+        past: the history as it was when this was decided: the move follows the last valid one in it.
+        facts: what else the move says of itself.
 
     Raises:
         RegistryError: another move was quicker; it says which. Nothing was changed.
     """
-    move = replace(move, move_id=uuid.uuid4().hex, reason=scrub(move.reason)[:LONGEST_REASON_CHARS])
+    name, last, (who, named_by) = past.name, past.last(alias), actor()
+    made = {"follows": last.number if last else 0, "who": who, "named_by": named_by, "when": now()}
+    move = Move(
+        alias=alias,
+        kind=kind,
+        before=before,
+        version=int(to.version),
+        digest=to.tags.get("digest", ""),
+        reason=scrub(reason)[:LONGEST_REASON_CHARS],
+        move_id=uuid.uuid4().hex,
+        **{**made, **facts},
+    )
     if not move.follows:
         about = f"Every move of an alias of {name}. llmlab writes it; change nothing here."
         registry.create_model(name + HISTORY, about)
     with reported(f"the move of {move.alias!r} cannot be written"):
         attempts = itertools.count()
-        number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))
-    history = read_history(registry, name, known=known)
+        number = retried(lambda: _write(registry, name, move, to, again=next(attempts) > 0))
+    history = read_history(registry, name, known=past)
     if number in history.lost:  # then another one followed the same move before it
         if number in history.void:
             raise RegistryError(f"version {move.version} of {name} was deleted meanwhile; {move.alias} was not moved")

@@ -39,8 +39,7 @@ def rollback(
     if (brought := past.check_of(alias, int(target.version))) is not None and brought.forced:
         remarks.append(f"version {target.version} was made {alias} by force")
     noted = f"{reason} [{'; '.join(remarks)}]" if remarks else reason
-    move = past.next_move(alias, kind="rollback", to=target, before=current, reason=noted)
-    return make_move(registry, name, move, target=target, known=past)
+    return make_move(registry, past, alias, kind="rollback", to=target, before=current, reason=noted)
 
 
 def history(name: str, *, root: Path | None = None) -> History:

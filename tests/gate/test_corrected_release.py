@@ -53,7 +53,6 @@ def test_the_command_reads_the_labels_that_the_policy_names(folder):
 
 
 def test_labels_may_be_named_on_the_command_line(folder, planted):
-    """Another file is another set of labels: too few here."""
     few = ll.judge.Labels(planted.labels.labels[:10]).save(folder / "few.jsonl")
     done = run(folder, "--labels", str(few))
     assert done.exit_code == 2
@@ -109,7 +108,6 @@ def released(planted, folder, *, decide_on):
 
 @pytest.mark.parametrize("decide_on", ["raw", "corrected"])
 def test_cases_added_since_are_judged_with_the_receipts_passports(project, folder, decide_on):
-    """Judged cases that pass leave the receipt standing, on raw and on corrected numbers."""
     planted = judged_results(200, labelled=80, seed=1, gain=0.5)
     version, passports = released(planted, folder, decide_on=decide_on)
     grown(planted, folder, better=0.5)

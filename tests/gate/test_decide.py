@@ -246,7 +246,6 @@ def test_free_models_do_not_break_a_margin_in_percent():
 
 @pytest.mark.parametrize("rule", ["no_shown_harm", "non_inferior"])
 def test_categories_without_any_tag_are_no_pass(rule):
-    """What was asked for was not looked at."""
     decision = decided(policy(goal=superior(), categories={"rule": rule, "margin": 0.05}), noisy(0.2))
     assert decision.verdict == "INVALID"
     assert "no case has a tag" in str(decision)

@@ -105,7 +105,6 @@ def test_a_receipt_of_a_date_yet_to_come_keeps_no_other_out(project: Path) -> No
 
 
 def test_a_promotion_and_an_adoption_write_on_the_page_that_they_checked(project: Path) -> None:
-    """MLflow's page is a real way to promote."""
     version, folder = gated(project)
     assert shown()[0] == version.gate == "PASS, not checked"
     by_hand()
@@ -166,7 +165,6 @@ def edited_scorers(_project: Path) -> None:
 
 @pytest.mark.parametrize("edit", [edited_scores, edited_policy, edited_scorers])
 def test_the_audit_checks_again_what_a_release_rests_on(project: Path, edit: Callable[[Path], None]) -> None:
-    """Cases, policy and scorers as they were logged."""
     version, folder = gated(project)
     promote(version, experiment=folder, reason="r")
     edit(project)
@@ -251,7 +249,6 @@ def test_a_passport_is_the_one_that_the_receipt_names(project: Path) -> None:
 
 
 def test_a_passport_without_limits_vouches_for_nothing(project: Path) -> None:
-    """Where the policy asks for one."""
     decision, *_ = with_passport(project, limits={})
     assert "states no limits" in decision.sentence
 
@@ -309,7 +306,6 @@ def test_how_true_an_index_was_is_part_of_what_ci_signs(project: Path) -> None:
 
 
 def test_history_and_audit_tell_a_release_under_another_policy_or_golden_set(project: Path) -> None:
-    """Than the release before it."""
     first, folder = gated(project)
     promote(first, experiment=folder, reason="r")
     second, folder = gated(project, better=0.45, k=1, n=100, policy=POLICY.replace("0.05", "0.5"))
