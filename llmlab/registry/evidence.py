@@ -263,17 +263,24 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
     `earlier` is the run that the baseline's rows were borrowed from, if they were.
     """
     receipt = evidence.receipt
+    if receipt.candidate not in results.bundles:
+        yield f"the logged cases have no variant {receipt.candidate!r}, which it calls its candidate"
+        return
     named = set(receipt.passports.values())
-    decision = evidence.policy.decide(
-        results,
-        candidate=receipt.candidate,
-        baseline=receipt.baseline or None,
-        anchor=receipt.anchor or None,
-        looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
-        passports=[passport for passport in evidence.passports if passport.digest in named],
-        baseline_results=earlier,
-        now=receipt.decided_at(),
-    )
+    try:
+        decision = evidence.policy.decide(
+            results,
+            candidate=receipt.candidate,
+            baseline=receipt.baseline or None,
+            anchor=receipt.anchor or None,
+            looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
+            passports=[passport for passport in evidence.passports if passport.digest in named],
+            baseline_results=earlier,
+            now=receipt.decided_at(),
+        )
+    except ValueError as error:  # it names another baseline or anchor than the cases have
+        yield f"it cannot be decided again: {error}"
+        return
     if differs := receipt.differences(decision):
         yield f"the logged cases give another {', '.join(differs)} than the receipt says"
     if decision.word != Verdict.PASS and receipt.verdict == Verdict.PASS:

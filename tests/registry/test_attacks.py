@@ -42,6 +42,18 @@ def failed(project: Path) -> tuple[Receipt, Path]:
     return forged, folder
 
 
+@pytest.mark.parametrize("role", ["candidate", "baseline"])
+def test_a_receipt_that_names_a_variant_nobody_ran_is_told_and_hides_no_other_finding(project: Path, role: str) -> None:
+    """As found: promotion, force and the whole audit ended with a KeyError or a ValueError."""
+    version, folder = gated(project, receipt={role: "nobody"})
+    with pytest.raises(RegistryError, match=r"no variant 'nobody'"):
+        promote(version, experiment=folder, reason="r")
+    assert promote(version, experiment=folder, reason="r", force=True).forced
+    by_hand()
+    open_registry().client.set_registered_model_alias("qa", "staging", "1")
+    assert "staging" in {finding.about for finding in audit("qa").wrong}
+
+
 def by_hand(number: int = 1) -> None:
     """Production set in MLflow's pages."""
     open_registry().client.set_registered_model_alias("qa", "production", str(number))
