@@ -21,7 +21,7 @@ from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Arms, Rules
-from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons, judges_of, passport_reasons
+from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons, judges_of
 from llmlab.results.results import Results
 from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
 
@@ -72,7 +72,8 @@ class GatePolicy(Rules):
                 golden.Labels.load(Path(folder) / name)
         digests = {name: bundle.digest for name, bundle in deciding.items()}
         now = aware(now) if now else datetime.now(UTC)
-        if reasons := [*case_reasons(self, cases), *passport_reasons(self, digests, passports, now=now)]:
+        vouched = room.passport.passport_reasons(self, digests, passports, now=now)
+        if reasons := [*case_reasons(self, cases), *vouched]:
             required(Verdict.INVALID, "pass", sentence="; ".join(reasons), decision=None)
 
     def decide(

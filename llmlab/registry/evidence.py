@@ -37,11 +37,11 @@ from llmlab.gate.passport import JudgePassport
 from llmlab.gate.policy import Floor, age_limit
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
-from llmlab.registry.connection import Registry
+from llmlab.registry.connection import Registry, Version
 from llmlab.registry.moves import History
 from llmlab.registry.registering import CLOCKS_DIFFER, read_receipt
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version, sha256, text_of
+from llmlab.registry.versions import sha256, text_of
 from llmlab.results.results import Results
 from llmlab.scorers.shipped import shipped_scorer
 from llmlab.tracking.runs import (
@@ -133,6 +133,8 @@ def check(
         return _objections(registry, evidence(receipt), version, alias, past, approver, root)
     except (DataError, FileRuleError, RegistryError, StoreError) as error:  # then force still moves the alias
         return [str(error)], named
+    except ValueError as error:  # it names a baseline that the cases do not have, or a holdout that they cannot give
+        return [f"it cannot be decided again: {error}"], named
 
 
 def _objections(
@@ -166,7 +168,7 @@ def _objections(
         against += _broken_rules(evidence.policy, decided or receipt, own, version, alias, past, approver)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
-        against += [said for part in read for said in _rescored(evidence, part)]
+        against += [differs for part in read for differs in _rescored(evidence, part)]
         grown, newer = _grown(registry, evidence, results, root)
         against += grown
         read += [newer] if newer is not None else []
@@ -232,8 +234,8 @@ def _runs(registry: Registry, sweep_id: str) -> list[Any]:
 def _otherwise_made(runs: Sequence[Any], results: Results) -> Iterator[str]:
     """Variants whose scores were made by something else than their runs say."""
     for run in runs:
-        variant, said = run.data.tags.get("variant", ""), run.data.tags.get(MEASURED_TAG)
-        if variant in results.bundles and said is not None and said != measured_by(results, variant):
+        variant, logged = run.data.tags.get("variant", ""), run.data.tags.get(MEASURED_TAG)
+        if variant in results.bundles and logged is not None and logged != measured_by(results, variant):
             yield f"scorers, judges or index of {variant} are not those that its run logged"
 
 
@@ -244,9 +246,9 @@ def _where_decided(registry: Registry, own: Sequence[Any], receipt: Receipt) -> 
     """
     for run in own:
         if text := run.data.tags.get(origin_tag(receipt)):
-            said = json.loads(text)
-            signed = said.pop("signature", "")
-            decided = receipt.model_copy(update=said)
+            facts = json.loads(text)
+            signed = facts.pop("signature", "")
+            decided = receipt.model_copy(update=facts)
             return decided, not is_forged(signed_text(decided), signed)
     for run in own:  # before 0.2 a run kept one receipt and no tags
         if "gate" in run.data.tags and not any(tag.startswith(ORIGIN_TAG) for tag in run.data.tags):
@@ -267,20 +269,16 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
         yield f"the logged cases have no variant {receipt.candidate!r}, which it calls its candidate"
         return
     named = set(receipt.passports.values())
-    try:
-        decision = evidence.policy.decide(
-            results,
-            candidate=receipt.candidate,
-            baseline=receipt.baseline or None,
-            anchor=receipt.anchor or None,
-            looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
-            passports=[passport for passport in evidence.passports if passport.digest in named],
-            baseline_results=earlier,
-            now=receipt.decided_at(),
-        )
-    except ValueError as error:  # it names another baseline or anchor than the cases have
-        yield f"it cannot be decided again: {error}"
-        return
+    decision = evidence.policy.decide(
+        results,
+        candidate=receipt.candidate,
+        baseline=receipt.baseline or None,
+        anchor=receipt.anchor or None,
+        looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
+        passports=[passport for passport in evidence.passports if passport.digest in named],
+        baseline_results=earlier,
+        now=receipt.decided_at(),
+    )
     if differs := receipt.differences(decision):
         yield f"the logged cases give another {', '.join(differs)} than the receipt says"
     if decision.word != Verdict.PASS and receipt.verdict == Verdict.PASS:
@@ -290,11 +288,11 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
 def _made(path: Path) -> tuple[scorers.Scorer, ...]:
     """The shipped scorers of an `experiment.yaml`, without those of passages and those that cannot be made."""
     content, _ = read_yaml(path) if path.is_file() else ({}, None)
-    made = []
+    shipped = []
     for spec in (content.get("scorers") if isinstance(content, Mapping) else None) or ():
         with contextlib.suppress(ValueError, TypeError):  # what cannot be made has scored nothing
-            made.append(shipped_scorer(spec, corpus=_no_corpus))
-    return tuple(made)
+            shipped.append(shipped_scorer(spec, corpus=_no_corpus))
+    return tuple(shipped)
 
 
 def _no_corpus() -> None:
@@ -305,7 +303,7 @@ def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
     """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
     if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
         return
-    known = {name: getattr(scorers, name) for name in scorers.__all__} | {made.name: made for made in evidence.made}
+    known = {name: getattr(scorers, name) for name in scorers.__all__} | {own.name: own for own in evidence.made}
     for metric in evidence.policy.metrics:
         shipped = known.get(metric) if metric in results.metrics else None
         if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:

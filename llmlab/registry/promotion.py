@@ -12,12 +12,12 @@ from llmlab.base.project import located, project_root, who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.gate.passport import JudgePassport
-from llmlab.registry.connection import open_registry
+from llmlab.registry.connection import Version, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import Move, make_move, settle
 from llmlab.registry.registering import read_receipt, stamped
 from llmlab.registry.rollbacks import check_call, pointed
-from llmlab.registry.versions import Version, read_bundle, resolve
+from llmlab.registry.versions import read_bundle, resolve
 
 __all__ = ["promote"]
 
@@ -73,7 +73,7 @@ def promote(
         past,
         alias,
         kind="promote",
-        to=registry.version(target.name, target.number),
+        to=target,
         before=before,
         reason=f"{reason} [AGAINST: {listed}]" if against else reason,
         forced=bool(against),

@@ -21,9 +21,9 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.display.markdown import markdown, markdown_block, markdown_code
 from llmlab.gate.decision import Receipt
 from llmlab.golden.checks import refuse_secrets
-from llmlab.registry.connection import Registry, open_registry, require_name, retried
+from llmlab.registry.connection import HISTORY, Registry, Version, is_name, open_registry, retried
 from llmlab.registry.moves import now
-from llmlab.registry.versions import FOLDER, Version, artifact, find, read_bundle, sha256
+from llmlab.registry.versions import FOLDER, artifact, find, read_bundle, sha256
 from llmlab.tracking.runs import bundle_json
 from llmlab.tracking.store import reported
 
@@ -50,15 +50,18 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
         FloatingModelError: its model id may change under it. RegistryError: the receipt is for another bundle, or was
         edited. DataError: a key stands in the bundle.
     """
-    require_name(bundle.name)
+    if not is_name(bundle.name) or bundle.name.endswith(HISTORY):
+        rule = f"letters, digits, _, - and dots, and not ending in {HISTORY}"
+        raise RegistryError(f"{bundle.name!r} cannot be registered: {rule}")
     bundle.model.require_pinned()
     refuse_secrets({bundle.name: bundle}, None)
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
-    held = find(registry, bundle.name, bundle.digest)
-    version = _whole(registry, held, bundle) if held is not None and not _is_lost(registry, held) else None
-    version = version or _whole(registry, _create(registry, bundle, root), bundle)
+    known = find(registry, bundle.name, bundle.digest)
+    if known is None or _is_lost(registry, known):
+        known = _create(registry, bundle, root)
+    version = _whole(registry, known, bundle)
     return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
 
 
@@ -162,9 +165,9 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
     if newest and newest.digest == receipt.digest:
         return version
     if newest and receipt.decided_at() < newest.decided_at() <= latest:
-        kept = f"{newest.digest[:8]} of {newest.created_at[:16]}"
-        told = f"version {version.number} of {version.name} keeps its receipt {kept}, for the one given is older"
-        warnings.warn(told, RuntimeWarning, stacklevel=3)
+        receipt_kept = f"its receipt {newest.digest[:8]} of {newest.created_at[:16]}"
+        why = f"version {version.number} of {version.name} keeps {receipt_kept}, for the one given is older"
+        warnings.warn(why, RuntimeWarning, stacklevel=3)
         return version
     with reported(f"the receipt of version {version.number} of {version.name!r} cannot be kept"):
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))

@@ -9,7 +9,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import TransportError
-from llmlab.guards import Guard, guard, guarded
+from llmlab.guards import guard, guarded
 
 BUNDLE = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
 MAIL = "I am jo@firma.de, how do I drop NaN?"
@@ -323,12 +323,6 @@ def test_keys_and_blocked_terms_are_found_and_taken_out():
     assert asked == ["[removed] or [removed], not acmeology?"]
     with pytest.raises(ValueError, match="terms"):
         ll.scorers.no_terms(" ")
-
-
-def test_a_guard_is_a_value_that_shows_itself():
-    shown = guard(ll.scorers.no_pii, side="output", then="refuse")
-    assert isinstance(shown, Guard)
-    assert "no_pii" in str(shown)
 
 
 def test_what_a_tool_call_holds_is_refused_where_it_would_be_redacted():

@@ -99,7 +99,7 @@ def test_a_slow_writer_that_sets_an_old_move_last_puts_it_right_itself(project: 
     half(registry, two.number, follows=1)
     stale = read_history(registry, "qa")
     moved(registry, three)
-    _point(registry, "qa", "production", stale)
+    _point(registry, stale, "production")
     assert alias_now(registry) == 3
 
 

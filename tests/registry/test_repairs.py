@@ -85,6 +85,7 @@ def test_history_names_what_the_store_says_after_a_move_by_hand(project: Path) -
     assert "production is version 1, set by hand (the last move was to version 2)" in str(history("qa"))
     registry.client.delete_registered_model_alias("qa", "production")
     assert "production is removed by hand (the last move was to version 2)" in str(history("qa"))
+    assert "removed by hand" in audit("qa").wrong[0].what
 
 
 def test_a_rollback_puts_back_an_alias_that_was_removed_by_hand(project: Path) -> None:
