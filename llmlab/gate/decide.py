@@ -124,7 +124,7 @@ class GatePolicy(Rules):
         reasons += invalid_reasons(self, results, arms, passports=passports, now=now)
         look, price = _look(self, results, arms, Ledger.of(looks), now, results_digest=asked_with)
         conditions = () if reasons else evaluate(self, results, arms, price=price)
-        verdicts = {c.verdict for c in conditions} | ({Verdict.INVALID} if reasons else set())
+        verdicts = {Verdict.INVALID} if reasons else {c.verdict for c in conditions}
         worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
         word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
         planned = word == Verdict.INCONCLUSIVE and not _is_one_bundle(results, arms)

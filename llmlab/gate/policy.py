@@ -296,8 +296,9 @@ class Rules(Shown, Strict):
         goal = self.goal.metric if self.goal else ""
         kinds = (("goal", (self.goal,)), ("guard", self.guards), ("floor", self.floors))
         own = [(kind, part) for kind, parts in kinds for part in parts if part is not None]
+        required = Requirement.model_construct  # of values that were checked already
         wider = [
-            (kind, Requirement(metric=w.metric or goal, rule=w.rule, margin=w.margin, estimate=w.estimate))
+            (kind, required(metric=w.metric or goal, rule=w.rule, margin=w.margin, estimate=w.estimate))
             for kind, w in (("category", self.categories), ("anchor", self.anchor))
             if w is not None
         ]

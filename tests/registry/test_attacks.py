@@ -13,7 +13,7 @@ import pytest
 from llmlab import scorers, tracking
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.export import Exported
-from llmlab.gate import Decision, GatePolicy, JudgePassport, Receipt
+from llmlab.gate import GatePolicy, JudgePassport, Receipt
 from llmlab.gate.passport import Limit, Measured
 from llmlab.golden.cases import GoldenSet
 from llmlab.registry import audit, export, history, load, promote, register
@@ -229,30 +229,23 @@ def test_scores_that_a_shipped_scorer_does_not_give_for_the_logged_answers_are_t
         promote(version, experiment=folder, reason="r")
 
 
-def with_passport(project: Path) -> tuple[Decision, Results, JudgePassport, Path]:
-    """A gate on a judged metric with a passport."""
+def test_a_passport_is_the_one_that_the_receipt_names(project: Path) -> None:
+    """Another one of the same judge does not stand in for it; the audit reads the one that was logged."""
     results, judge = made({"old": [0.0] * 60, "new": [1.0] * 60}), "j" * 64
-    results = replace(results, bundles={"old": bundle(k=1), "new": bundle(k=2)})
+    metrics = {"right": replace(results.metric("right"), judge=judge)}
+    results = replace(results, bundles={"old": bundle(k=1), "new": bundle(k=2)}, metrics=metrics)
     folder = experiment(project, POLICY.replace("not required", "required"), results.golden)
-    results = replace(results, metrics={"right": replace(results.metric("right"), judge=judge)})
-    now = datetime.now(UTC)
     passport = JudgePassport(
         judge_digest=judge,
         labels_digest="l" * 64,
         metrics={"kappa": Measured(value=0.7)},
-        created_at=(now - timedelta(days=1)).isoformat(),
-        expires_at=(now + timedelta(days=9)).isoformat(),
         limits={"kappa": Limit(at_least=0.6)},
+        created_at=(datetime.now(UTC) - timedelta(days=1)).isoformat(),
+        expires_at=(datetime.now(UTC) + timedelta(days=9)).isoformat(),
     )
     policy = GatePolicy.load(folder / "gate.yaml")
     decision = policy.decide(results, baseline="old", candidate="new", passports=[passport])
     tracking.log(results, decision)
-    return decision, results, passport, folder
-
-
-def test_a_passport_is_the_one_that_the_receipt_names(project: Path) -> None:
-    """Another one of the same judge does not stand in for it; the audit reads the one that was logged."""
-    decision, results, passport, folder = with_passport(project)
     version = register(results.bundles["new"], receipt=decision.receipt())
     kinder = passport.model_copy(update={"limits": {"kappa": Limit(at_least=0.1)}})
     with pytest.raises(RegistryError, match=r"rests on the passport .* which was not shown"):
