@@ -231,15 +231,6 @@ def test_mistakes_in_a_rollback_are_value_errors(project: Path, arguments: dict[
         rollback(**{"name": "qa", "reason": "r", **arguments})
 
 
-def test_a_rollback_undoes_a_hand_set_alias(project: Path) -> None:
-    """The alias was set in MLflow's pages: the way back is the last version that llmlab moved it to."""
-    registry, (one, _) = registered(project, 2)
-    moved(registry, one)
-    registry.client.set_registered_model_alias("qa", "production", "2")
-    back = rollback("qa", reason="who did this?")
-    assert (back.before, back.version) == (2, 1)
-
-
 def test_a_read_only_store_is_told_and_nothing_moves(project: Path) -> None:
     registry, _ = released(project, 2)
     with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as holder, holder:

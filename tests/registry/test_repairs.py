@@ -88,11 +88,15 @@ def test_history_names_what_the_store_says_after_a_move_by_hand(project: Path) -
     assert "removed by hand" in audit("qa").wrong[0].what
 
 
-def test_a_rollback_puts_back_an_alias_that_was_removed_by_hand(project: Path) -> None:
+@pytest.mark.parametrize("before", [1, None], ids=["set", "removed"])
+def test_a_rollback_undoes_what_was_done_to_an_alias_by_hand(project: Path, before: int | None) -> None:
+    """The way back is the last version that llmlab moved it to."""
     registry, _ = released(project, 2)
     registry.client.delete_registered_model_alias("qa", "production")
+    if before is not None:
+        registry.client.set_registered_model_alias("qa", "production", str(before))
     back = rollback("qa", reason="who did this?")
-    assert (back.before, back.version) == (None, 2)
+    assert (back.before, back.version) == (before, 2)
     assert alias_now(registry) == 2
     assert audit("qa").wrong == ()
 
