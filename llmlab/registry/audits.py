@@ -209,17 +209,8 @@ def _adopted(
         return "wrong", f"{how}; {'; '.join(against)}. Roll back, or gate it"
     if (receipt := read_receipt(registry, version)) is not None:
         stamped(registry, version, read_bundle(registry, version), receipt, checked=True)
-    make_move(
-        registry,
-        past,
-        alias,
-        kind="adopt",
-        to=version,
-        before=last.version if last else None,
-        reason="set by hand in MLflow, found by the audit",
-        outcome="holds",
-        **checked,
-    )
+    facts = {"reason": "set by hand in MLflow, found by the audit", "outcome": "holds", **checked}
+    make_move(registry, past, alias, kind="adopt", to=version, before=last.version if last else None, **facts)
     return "adopted", f"{how}; its receipt holds, so it was adopted"
 
 
@@ -237,7 +228,6 @@ def _checked(
     registry: Registry, version: Version, past: History, alias: str, move: Move | None, root: Path | None
 ) -> tuple[list[str], dict[str, str]]:
     """What speaks against the receipt of a version (as of a move, or now), and what a move says of the check."""
-
     as_of, approver = (None, None) if move is None else (utc(move.when), move.who)
 
     def logged(receipt: Receipt) -> Evidence:

@@ -63,8 +63,8 @@ class Version(Shown):
     description: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, registry: Registry, held: Any) -> Version:
-        """The value of what MLflow returns."""
+    def of(cls, held: Any, *, page: str) -> Version:
+        """The value of what MLflow returns; `page` is that of its model."""
         named = ("digest", "bundle_version", "gate", "receipt", "index_digest")
         return cls(
             name=held.name,
@@ -73,7 +73,7 @@ class Version(Shown):
             aliases=tuple(held.aliases),
             run_id=held.run_id or "",
             source=held.source,
-            url=registry.url(held.name, int(held.version)),
+            url=f"{page}/versions/{held.version}",
             tags=held.tags,
             description=getattr(held, "description", "") or "",
         )
@@ -127,7 +127,7 @@ class Registry:
         """The version of a model, or None where it does not exist (any more)."""
         what = f"version {number} of {name!r} cannot be read"
         held = _unless_missing(lambda: self.client.get_model_version(name, str(number)), what)
-        return None if held is None else Version.of(self, held)
+        return None if held is None else Version.of(held, page=self.url(name))
 
     def run_exists(self, run_id: str) -> bool:
         """Whether the store has this run, in MLflow's trash or outside."""
@@ -155,7 +155,8 @@ class Registry:
         with reported(f"the versions of {name!r} cannot be listed"):
             newer = itertools.takewhile(lambda held: int(held.version) > above, pages(page))
             numbered = {int(held.version): held for held in newer}  # pages overlap while somebody writes
-        return [Version.of(self, numbered[number]) for number in sorted(numbered)]
+        page_of_model = self.url(name)
+        return [Version.of(numbered[number], page=page_of_model) for number in sorted(numbered)]
 
     def create_model(self, name: str, description: str) -> None:
         """Make the registered model, where it is not there yet."""
@@ -170,10 +171,9 @@ class Registry:
         with reported(f"the registered model {name!r} cannot be made"):
             retried(create)
 
-    def url(self, name: str, number: int | None = None) -> str:
-        """MLflow's page of a model or of one version, which its default navigation hides."""
-        page = f"{self.store.url()}/#/models/{quote(name, safe='')}"
-        return page if number is None else f"{page}/versions/{number}"
+    def url(self, name: str) -> str:
+        """MLflow's page of a model, which its default navigation hides."""
+        return f"{self.store.url()}/#/models/{quote(name, safe='')}"
 
 
 def open_registry(root: Path | None = None, *, light: bool = False) -> Registry:

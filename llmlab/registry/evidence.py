@@ -165,7 +165,7 @@ def _objections(
         if decided is None:
             how = "with the ledger (notebook 05, `llmlab gate --ledger`)"
             against.append(f"no gate logged this decision: gate again, {how}")
-        against += _broken_rules(evidence.policy, decided or receipt, own, version, alias, past, approver)
+        against += _broken_rules(evidence.policy, decided or receipt, own, version.number, alias, past, approver)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
         against += [differs for part in read for differs in _rescored(evidence, part)]
@@ -198,15 +198,9 @@ def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
 
 
 def _broken_rules(
-    policy: GatePolicy,
-    receipt: Receipt,
-    runs: Sequence[Any],
-    version: Version,
-    alias: str,
-    past: History,
-    approver: str | None,
+    policy: GatePolicy, receipt: Receipt, runs: Sequence[Any], number: int, alias: str, past: History, by: str | None
 ) -> Iterator[str]:
-    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was decided and made."""
+    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was made, `by` who asks."""
     rules = policy.promotion
     dirty = receipt.dirty or any(run.data.tags.get("git_dirty") == "true" for run in runs)
     if rules.clean_commit and (dirty or not receipt.commit):
@@ -215,11 +209,11 @@ def _broken_rules(
         yield "the policy asks for a signed decision, and LLMLAB_SIGNING_KEY is not here to tell: promote in CI"
     if rules.ci and not receipt.ci:
         yield "the policy asks for a CI run, and the gate ran outside of CI"
-    if rules.approver_not_author and approver in (None, "", receipt.author):
+    if rules.approver_not_author and by in (None, "", receipt.author):
         yield f"the policy asks for an approver other than the author ({receipt.author})"
     earlier = rules.after_alias
-    if earlier and alias != earlier and not any(move.version == version.number for move in past.valid(earlier)):
-        yield f"the policy asks for {earlier} first, which never was version {version.number}"
+    if earlier and alias != earlier and not any(move.version == number for move in past.valid(earlier)):
+        yield f"the policy asks for {earlier} first, which never was version {number}"
 
 
 def _runs(registry: Registry, sweep_id: str) -> list[Any]:

@@ -68,18 +68,9 @@ def promote(
         raise RegistryError(f"{which} cannot become {alias}: {listed}. Nothing was moved")
     if not against and (receipt := read_receipt(registry, target)) is not None:
         stamped(registry, target, bundle, receipt, checked=True)
-    return make_move(
-        registry,
-        past,
-        alias,
-        kind="promote",
-        to=target,
-        before=before,
-        reason=f"{reason} [AGAINST: {listed}]" if against else reason,
-        forced=bool(against),
-        outcome="does not hold" if against else "holds",
-        **checked,
-    )
+    why, outcome = (f"{reason} [AGAINST: {listed}]", "does not hold") if against else (reason, "holds")
+    facts = {**checked, "forced": bool(against), "outcome": outcome}
+    return make_move(registry, past, alias, kind="promote", to=target, before=before, reason=why, **facts)
 
 
 def _expired(bundle: Bundle, experiment: Path) -> list[str]:

@@ -116,7 +116,7 @@ def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
         with reported(f"the second copy of {bundle.name!r} cannot be taken back"):
             retried(registry.client.delete_model_version, bundle.name, copy.version)
         return first
-    return Version.of(registry, copy)
+    return Version.of(copy, page=registry.url(bundle.name))
 
 
 def _whole(registry: Registry, version: Version, bundle: Bundle) -> Version:

@@ -93,9 +93,7 @@ def test_what_was_found_beside_is_told_by_the_next_load(project: Path) -> None:
     assert load("qa@production").version.number == 1
 
 
-def test_where_nothing_was_loaded_before_eight_loads_of_a_dead_registry_fail_together(
-    project: Path,
-) -> None:
+def test_where_nothing_was_loaded_before_eight_loads_of_a_dead_registry_fail_together(project: Path) -> None:
     """Nothing could be served, and none waits for the others' turns."""
     (project / "mlruns" / "mlflow.db").write_bytes(b"no database" * 200)
 
