@@ -8,6 +8,7 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.gate import corrected as corrected
+    from llmlab.gate import passport as passport
     from llmlab.gate.condition import Condition as Condition
     from llmlab.gate.decide import GatePolicy as GatePolicy
     from llmlab.gate.decision import Decision as Decision

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from llmlab import gate as room
 from llmlab.base.cells import as_sentences
-from llmlab.base.numbers import Interval, counted, number, with_unit
+from llmlab.base.numbers import Interval, counted, with_unit
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
+from llmlab.results.scores import two_digits
 from llmlab.stats.power import Need
 
 __all__ = ["Condition"]
@@ -133,4 +134,4 @@ class Condition(Shown):
         return "%" if self.relative else self.unit
 
     def _amount(self, value: float) -> str:
-        return with_unit(number(float(f"{value * self.scale:.2g}")), self._unit)
+        return with_unit(two_digits(value * self.scale), self._unit)

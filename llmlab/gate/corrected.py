@@ -108,32 +108,32 @@ class MoreLabels(NamedTuple):
         return f"About {labels} more labels would settle it with {POWER:.0%} power if {self.truth}, {how}."
 
 
-def more_labels(found: stats.Correction, *, need: Need, n_cases: int) -> MoreLabels | None:
+def more_labels(correction: stats.Correction, *, need: Need, n_cases: int) -> MoreLabels | None:
     """Labels still wanted for what a condition needs to show, at the truth that it plans for.
 
     >>> from llmlab.stats.correction import ppi_mean
-    >>> found = ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300)
-    >>> more_labels(found, need=Need(name="goal", distance=0.1, spread=Spread(sd=1), tail=0.025), n_cases=400).labels
+    >>> ppi = ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300)
+    >>> more_labels(ppi, need=Need(name="goal", distance=0.1, spread=Spread(sd=1), tail=0.025), n_cases=400).labels
     148
     """
-    n, df = found.n_labelled, found.df
-    if not found.se or df is None:
+    n, df = correction.n_labelled, correction.df
+    if not correction.se or df is None:
         return None
-    spread = Spread(sd=found.se * math.sqrt(n), cases=n, df=df if math.isfinite(df) else n - 1.0)
+    spread = Spread(sd=correction.se * math.sqrt(n), cases=n, df=df if math.isfinite(df) else n - 1.0)
     growth = needed_cases([replace(need, spread=spread)]).likely / n  # cases and labels in the same proportion as now
     if growth <= 1:
         return None
-    if (needed := found.labels_for(found.se / math.sqrt(growth))) is not None:
+    if (needed := correction.labels_for(correction.se / math.sqrt(growth))) is not None:
         return MoreLabels(2 * (needed - n), None, need.truth)
     return MoreLabels(2 * math.ceil(n * (growth - 1)), math.ceil(n_cases * growth), need.truth)
 
 
 def label_reasons(policy: Rules, results: Results, arms: Arms, *, judged: Collection[str]) -> Iterator[str]:
     """Why the corrected estimates that the policy asks for cannot be had; nothing where they can."""
-    for kind, name, part in policy.readings:
-        if policy.is_corrected(name, part, judged) and name in results.metrics:
+    for kind, part in policy.readings:
+        if policy.is_corrected(part, judged) and part.metric in results.metrics:
             read = [arm for arm in (arms.other(kind), arms.candidate) if arm is not None]
-            yield from _why_not(policy, results, name, judged=judged, arms=read)
+            yield from _why_not(policy, results, part.metric, judged=judged, arms=read)
 
 
 def _why_not(

@@ -21,7 +21,7 @@ from llmlab.gate.decision import Decision
 from llmlab.gate.evaluation import evaluate
 from llmlab.gate.looks import DIGITS, Ledger, Look, Price, price_of_looking, tried_before
 from llmlab.gate.policy import Arms, Rules
-from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons, judges_of, passport_reasons
+from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons, judges_of
 from llmlab.results.results import Results
 from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
 
@@ -72,7 +72,8 @@ class GatePolicy(Rules):
                 golden.Labels.load(Path(folder) / name)
         digests = {name: bundle.digest for name, bundle in deciding.items()}
         now = aware(now) if now else datetime.now(UTC)
-        if reasons := [*case_reasons(self, cases), *passport_reasons(self, digests, passports, now=now)]:
+        vouched = room.passport.passport_reasons(self, digests, passports, now=now)
+        if reasons := [*case_reasons(self, cases), *vouched]:
             required(Verdict.INVALID, "pass", sentence="; ".join(reasons), decision=None)
 
     def decide(
@@ -122,32 +123,17 @@ class GatePolicy(Rules):
             results = _without_timeouts(results)
         reasons += invalid_reasons(self, results, arms, passports=passports, now=now)
         look, price = _look(self, results, arms, Ledger.of(looks), now, results_digest=asked_with)
-        judged = judges_of(self, results)
-        conditions: tuple[Condition, ...] = ()
-        if not reasons:
-            tables = {  # cost, tokens and latency are always averaged
-                name: results.table(name, aggregation=self.aggregation if name in results.metrics else "mean")
-                for name in self.metrics
-            }
-            people = {
-                name: room.corrected.LabelledMetric(results=results, metric=name) for name in self.corrected(judged)
-            }
-            conditions = evaluate(self, tables, arms, price=price, labelled=people, judged=judged)
-        verdicts = {c.verdict for c in conditions} | ({Verdict.INVALID} if reasons else set())
+        conditions = () if reasons else evaluate(self, results, arms, price=price)
+        verdicts = {Verdict.INVALID} if reasons else {c.verdict for c in conditions}
         worst_first = (Verdict.INVALID, Verdict.FAIL, Verdict.INCONCLUSIVE)
         word = next((verdict for verdict in worst_first if verdict in verdicts), Verdict.PASS)
-        n_cases = results.n_cases
         planned = word == Verdict.INCONCLUSIVE and not _is_one_bundle(results, arms)
-        needs = _needs(conditions, price, n_cases=n_cases) if planned else []
-        needed = _needed(needs)
         return Decision(
             word=word,
             conditions=conditions,
             reasons=tuple(reasons),
-            needed_cases=needed,
-            needed_with_repeats=_with_repeats(conditions, needs, needed),
-            n_cases=n_cases,
-            cost_of_more_usd=_cost_of_more(results, needed, [a for a in (baseline, candidate) if a], n_cases),
+            **(_settling(results, conditions, arms, price) if planned else {}),
+            n_cases=results.n_cases,
             price=price,
             look=replace(look, verdict=word),
             notes=_notes(self, results, arms, borrowed),
@@ -204,6 +190,21 @@ def _listed(digests: Iterable[str]) -> str:
     return " ".join(sorted(digest[:DIGITS] for digest in digests))
 
 
+def _settling(results: Results, conditions: Sequence[Condition], arms: Arms, price: Price) -> dict[str, Any]:
+    """What would settle an open decision: cases in all, repeats instead, and what the missing cases would cost."""
+    n_cases = results.n_cases
+    needs = _needs(conditions, price, n_cases=n_cases)
+    if (needed := _needed(needs)) is None:
+        return {}
+    missing = needed.likely - n_cases
+    spent = results.total("cost_usd", variants=[arm for arm in (arms.baseline, arms.candidate) if arm])
+    return {
+        "needed_cases": needed,
+        "needed_with_repeats": _with_repeats(conditions, needs, needed),
+        "cost_of_more_usd": spent / n_cases * missing if spent is not None and missing > 0 else None,
+    }
+
+
 def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> list[Need]:
     """What every proof needs of the next look; a goal that is proved already is not planned again."""
     if any(c.df is not None and c.df < 4 for c in conditions if c.verdict == Verdict.INCONCLUSIVE):
@@ -218,28 +219,21 @@ def _needs(conditions: Sequence[Condition], price: Price, *, n_cases: int) -> li
 
 def _needed(needs: Sequence[Need], *, times_repeats: float = 1.0) -> NeededCases | None:
     try:
-        return needed_cases(needs, times_repeats=times_repeats) if needs else None
-    except DataError:
+        return needed_cases(needs, times_repeats=times_repeats)
+    except DataError:  # nothing is planned, or nothing can settle it
         return None
 
 
 def _with_repeats(
-    conditions: Sequence[Condition], needs: Sequence[Need], needed: NeededCases | None
+    conditions: Sequence[Condition], needs: Sequence[Need], needed: NeededCases
 ) -> tuple[int, int, NeededCases] | None:
     """Repeats instead of today's, and the cases needed then; None where that saves less than a fifth of the cases."""
     asked = [c.repeats for c in conditions if c.repeats is not None]
-    if needed is None or not asked:
+    if not asked:
         return None
     repeats, now = more_repeats(min(asked))
     then = _needed(needs, times_repeats=repeats / now)
     return (repeats, now, then) if then is not None and then.likely < (1 - SAVED_AT_LEAST) * needed.likely else None
-
-
-def _cost_of_more(results: Results, needed: NeededCases | None, arms: Sequence[str], n_cases: int) -> float | None:
-    if needed is None or needed.likely <= n_cases:
-        return None
-    cost = results.total("cost_usd", variants=arms)
-    return None if cost is None else cost / n_cases * (needed.likely - n_cases)
 
 
 def _is_one_bundle(results: Results, arms: Arms) -> bool:

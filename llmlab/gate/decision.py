@@ -99,7 +99,25 @@ class Decision(Shown):
     @property
     def sentence(self) -> str:
         """The decision for somebody who does not read tables."""
-        return _sentence(self)
+        against = f" against {self.baseline}" if self.baseline else " (floors only, there is no baseline)"
+        who = f"{self.candidate}{against}"
+        if self.word == Verdict.INVALID:
+            return f"No verdict on {who}: {'; '.join(self.reasons)}."
+        deciding = [c for c in self.conditions if c.verdict == self.word]
+        if self.word == Verdict.FAIL:
+            broken = "; ".join(f"{c.name}, {c.reading}" for c in deciding)
+            return f"{who} breaks {counted(len(deciding), 'condition')}: {broken}."
+        if self.word == Verdict.INCONCLUSIVE:
+            labels = self.needed_labels
+            settles = filter(None, (_cases_that_settle(self), labels.sentence if labels else ""))
+            return f"Not enough evidence on {who}: {'; '.join(map(_open, deciding))}. {' '.join(settles)}".strip()
+        proved = [c for c in deciding if c.rule != "no_shown_harm"]
+        n_rest = len(deciding) - len(proved)
+        unjudged = sum(c.verdict == Verdict.NOT_JUDGED for c in self.conditions)
+        more = f" Only not shown harmful, which is no proof: {counted(n_rest, 'condition')}." if n_rest else ""
+        gone = f" Not judged for want of a baseline: {counted(unjudged, 'condition')}." if unjudged else ""
+        names = "; ".join(f"{c.name} ({c.reading})" for c in proved)
+        return f"{who} holds every condition. {f'Proved: {names}.' if proved else 'Nothing was proved.'}{more}{gone}"
 
     def lines(self) -> tuple[str, ...]:
         """The decision in words, a sentence a line: verdict, what would settle it, its price, what weakens it."""
@@ -321,28 +339,6 @@ def ci_facts(environment: Mapping[str, str]) -> dict[str, str]:
         if environment.get(system):
             return {"system": system, **{name: environment[name] for name in names if environment.get(name)}}
     return {"system": "CI"} if environment.get("CI") in ("true", "1") else {}
-
-
-def _sentence(decision: Decision) -> str:
-    against = f" against {decision.baseline}" if decision.baseline else " (floors only, there is no baseline)"
-    who = f"{decision.candidate}{against}"
-    if decision.word == Verdict.INVALID:
-        return f"No verdict on {who}: {'; '.join(decision.reasons)}."
-    deciding = [c for c in decision.conditions if c.verdict == decision.word]
-    if decision.word == Verdict.FAIL:
-        broken = "; ".join(f"{c.name}, {c.reading}" for c in deciding)
-        return f"{who} breaks {counted(len(deciding), 'condition')}: {broken}."
-    if decision.word == Verdict.INCONCLUSIVE:
-        labels = decision.needed_labels
-        settles = filter(None, (_cases_that_settle(decision), labels.sentence if labels else ""))
-        return f"Not enough evidence on {who}: {'; '.join(map(_open, deciding))}. {' '.join(settles)}".strip()
-    proved = [c for c in deciding if c.rule != "no_shown_harm"]
-    n_rest = len(deciding) - len(proved)
-    unjudged = sum(c.verdict == Verdict.NOT_JUDGED for c in decision.conditions)
-    more = f" Only not shown harmful, which is no proof: {counted(n_rest, 'condition')}." if n_rest else ""
-    gone = f" Not judged for want of a baseline: {counted(unjudged, 'condition')}." if unjudged else ""
-    names = "; ".join(f"{c.name} ({c.reading})" for c in proved)
-    return f"{who} holds every condition. {f'Proved: {names}.' if proved else 'Nothing was proved.'}{more}{gone}"
 
 
 def _open(condition: Condition) -> str:

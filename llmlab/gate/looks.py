@@ -119,10 +119,10 @@ class Ledger(Shown):
         A look that judged the same candidate of the same results by the same policy is this look. Besides the last
         promotion, a PASS of what is now the `baseline` (a digest) ends a cycle, for those who release by hand.
         """
-        told = [look for look in self.looks if look.verdict != Verdict.INVALID]
-        told = [look for look in told if look.name in ("", this.name) and look.alias in ("", this.alias)]
-        first = min((utc(look.made_at) for look in told if look.key == this.key), default=utc(this.made_at))
-        before = [look for look in told if utc(look.made_at) < first and look.key != this.key]
+        valid = [look for look in self.looks if look.verdict != Verdict.INVALID]
+        own = [look for look in valid if look.name in ("", this.name) and look.alias in ("", this.alias)]
+        first = min((utc(look.made_at) for look in own if look.key == this.key), default=utc(this.made_at))
+        before = [look for look in own if utc(look.made_at) < first and look.key != this.key]
         passed = [look.made_at for look in before if look.verdict == Verdict.PASS and look.bundle_digest == baseline]
         ends = [end for end in map(utc, (*self.promotions, *passed)) if end < first]
         since = [look for look in before if not ends or utc(look.made_at) > max(ends)]

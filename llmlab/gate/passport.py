@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal
@@ -18,8 +18,9 @@ from llmlab.base.documents import Sealed, Strict
 from llmlab.base.numbers import Interval, number
 from llmlab.base.project import utc
 from llmlab.display.shown import Shown
+from llmlab.gate.policy import Rules
 
-__all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck"]
+__all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck", "passport_reasons"]
 
 Moment = Annotated[str, Field(min_length=10)]
 Digest = Annotated[str, Field(min_length=8)]
@@ -135,11 +136,11 @@ class JudgePassport(Shown, Sealed):
         rows: list[dict[str, object]] = []
         for name, figure in self.metrics.items():
             limit, measured = self.limits.get(name), Interval(figure.value, figure.low, figure.high)
-            kept = limit and (Chip("no", "bad") if limit.failure(name, figure) else Chip("yes", "good"))
-            told = limit and (
+            holds = limit and (Chip("no", "bad") if limit.failure(name, figure) else Chip("yes", "good"))
+            bound = limit and (
                 f"at least {limit.at_least:g}" if limit.at_least is not None else f"at most {limit.at_most:g}"
             )
-            rows.append({"figure": name, "measured": measured, "labels": figure.n, "limit": told, "kept": kept})
+            rows.append({"figure": name, "measured": measured, "labels": figure.n, "limit": bound, "kept": holds})
         return rows
 
     def _sentence(self) -> str:
@@ -147,3 +148,21 @@ class JudgePassport(Shown, Sealed):
             f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}, "
             f"good from {self.created_at} to {self.expires_at}."
         )
+
+
+def passport_reasons(
+    policy: Rules, judged: Mapping[str, str], passports: Sequence[JudgePassport], *, now: datetime
+) -> Iterator[str]:
+    """Why judges may not decide: judged metric -> judge's digest, against the passports that are shown."""
+    if policy.judge.passport != "required":
+        return
+    for name, digest in judged.items():
+        shown = [passport for passport in passports if passport.judge_digest == digest]
+        checks = [passport.valid(now, digest) for passport in shown if passport.limits]
+        if not shown:
+            remedy = "calibrate it (03_judge_calibration.ipynb) and name the file that `passport.save` writes"
+            yield f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport: {remedy}"
+        elif not checks:
+            yield f"{name}: the passport of judge {digest[:8]} states no limits, so it vouches for nothing"
+        elif not any(checks):
+            yield f"{name}: the passport of judge {digest[:8]} does not hold ({'; '.join(checks[0].failures)})"

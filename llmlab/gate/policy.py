@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -69,12 +69,7 @@ def relative_share(margin: float | str | None) -> float | None:
     >>> relative_share("10%"), relative_share(0.02)
     (0.1, None)
     """
-    if not isinstance(margin, str):
-        return None
-    found = PERCENT.fullmatch(margin.strip())
-    if found is None:
-        raise ValueError(f"{margin!r} is no margin: write a number, or a share of the baseline such as 10%")
-    return float(found[1]) / 100
+    return _amount(margin) if isinstance(margin, str) else None
 
 
 def age_limit(text: str) -> timedelta:
@@ -83,14 +78,22 @@ def age_limit(text: str) -> timedelta:
     >>> age_limit("36 hours")
     datetime.timedelta(days=1, seconds=43200)
     """
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
+    length = _AGE.fullmatch(text.strip())
+    if length is None:
         raise ValueError(f"{text!r} is no length of time: write it as 14 days, 36 hours or 2 weeks")
-    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    return timedelta(seconds=float(length[1]) * _UNITS[length[2]])
+
+
+def _amount(value: float | str) -> float:
+    """A number as it is, and "10%" as 0.1."""
+    percent = PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if isinstance(value, str) and percent is None:
+        raise ValueError(f"{value!r} is neither a number nor a share such as 10%")
+    return float(percent[1]) / 100 if percent else float(value)
 
 
 def _margin(value: float | str) -> float | str:
-    if (relative_share(value) if isinstance(value, str) else value) <= 0:  # type: ignore[operator]  # a text has a share
+    if _amount(value) <= 0:
         raise ValueError(f"{value!r}, must be above 0: the harm that may be tolerated")
     return value
 
@@ -105,9 +108,7 @@ def _age(text: str) -> str:
 
 
 def _share(value: float | str) -> float | str:
-    found = PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
-    share = float(found[1]) / 100 if found else value
-    if isinstance(share, str) or not 0 < share < 1:
+    if not 0 < _amount(value) < 1:
         raise ValueError(f"{value!r} is no share of the cases: write it as 30% or 0.3")
     return value
 
@@ -138,6 +139,7 @@ class Requirement(Strict):
 class Floor(Strict):
     """What the candidate itself must reach: the end of its interval must clear it."""
 
+    rule: ClassVar[str] = "floor"
     metric: Word
     at_least: float | None = None
     at_most: float | None = None
@@ -163,6 +165,7 @@ class Categories(Strict):
 class Anchor(Strict):
     """A frozen reference bundle and the harm against it that all releases together may do; the goal's metric."""
 
+    rule: ClassVar[Rule] = "non_inferior"
     bundle: Word
     margin: Margin
     metric: Word | None = None
@@ -285,35 +288,39 @@ class Rules(Shown, Strict):
     @property
     def held_share(self) -> float:
         """The share of the cases that the gate alone reads; 0 where it reads what everybody reads."""
-        return 0.0 if self.holdout is None else relative_share(self.holdout) or float(self.holdout)
+        return 0.0 if self.holdout is None else _amount(self.holdout)
 
     @property
-    def readings(self) -> tuple[tuple[str, str, Requirement | Floor | Categories | Anchor], ...]:
-        """Every condition as (kind, metric, rule), in the order of the file."""
+    def readings(self) -> tuple[tuple[str, Requirement | Floor], ...]:
+        """Every condition as (kind, rule), in the order of the file; categories and anchor as what they require."""
         goal = self.goal.metric if self.goal else ""
         kinds = (("goal", (self.goal,)), ("guard", self.guards), ("floor", self.floors))
-        parts: list[tuple[str, Any]] = [(kind, part) for kind, some in kinds for part in some]
-        parts += [("category", self.categories), ("anchor", self.anchor)]
-        return tuple((kind, part.metric or goal, part) for kind, part in parts if part is not None)
+        own = [(kind, part) for kind, parts in kinds for part in parts if part is not None]
+        required = Requirement.model_construct  # of values that were checked already
+        wider = [
+            (kind, required(metric=w.metric or goal, rule=w.rule, margin=w.margin, estimate=w.estimate))
+            for kind, w in (("category", self.categories), ("anchor", self.anchor))
+            if w is not None
+        ]
+        return (*own, *wider)
 
-    def is_corrected(self, metric: str, part: Any, judged: Collection[str]) -> bool:
-        """Whether a condition on this metric reads the corrected estimate; `judged`: the metrics that judges gave."""
-        return (part.estimate or (self.judge.decide_on if metric in judged else "raw")) == "corrected"
+    def is_corrected(self, part: Requirement | Floor, judged: Collection[str]) -> bool:
+        """Whether a condition reads the corrected estimate of its metric; `judged`: the metrics that judges gave."""
+        return (part.estimate or (self.judge.decide_on if part.metric in judged else "raw")) == "corrected"
 
     def corrected(self, judged: Collection[str]) -> tuple[str, ...]:
         """The metrics of which some condition reads the corrected estimate, each once."""
-        read = (name for _, name, part in self.readings if self.is_corrected(name, part, judged))
-        return tuple(dict.fromkeys(read))
+        return tuple(dict.fromkeys(part.metric for _, part in self.readings if self.is_corrected(part, judged)))
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that some condition reads, each once."""
-        return tuple(dict.fromkeys(metric for _, metric, _ in self.readings))
+        return tuple(dict.fromkeys(part.metric for _, part in self.readings))
 
     @property
     def relative_metrics(self) -> frozenset[str]:
         """Metrics with a margin in percent."""
-        return frozenset(metric for _, metric, part in self.readings if isinstance(getattr(part, "margin", None), str))
+        return frozenset(part.metric for _, part in self.readings if isinstance(getattr(part, "margin", None), str))
 
     @property
     def floors_only(self) -> bool:
@@ -340,11 +347,11 @@ class Rules(Shown, Strict):
         return [
             {
                 "condition": "each category" if kind == "category" else kind,
-                "metric": f"{metric} ({part.estimate})" if part.estimate else metric,
-                "rule": getattr(part, "rule", "floor" if kind == "floor" else "non_inferior"),
+                "metric": f"{part.metric} ({part.estimate})" if part.estimate else part.metric,
+                "rule": part.rule,
                 "bound": _bound(part),
             }
-            for kind, metric, part in self.readings
+            for kind, part in self.readings
         ]
 
     def _sentence(self) -> str:
@@ -358,8 +365,7 @@ def explored(experiment: str | Path) -> GoldenSet:
     return Rules.load(rules).explored(golden) if located(rules).is_file() else golden
 
 
-def _bound(part: Requirement | Floor | Categories | Anchor) -> str:
+def _bound(part: Requirement | Floor) -> str:
     if isinstance(part, Floor):
         return f"at least {part.at_least:g}" if part.at_least is not None else f"at most {part.at_most:g}"
-    gain = isinstance(part, Requirement) and part.rule == "superior"
-    return f"at least {part.min_effect:g}" if gain else f"margin {part.margin}"  # type: ignore[union-attr]  # has one
+    return f"at least {part.min_effect:g}" if part.rule == "superior" else f"margin {part.margin}"

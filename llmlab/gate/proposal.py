@@ -14,7 +14,7 @@ from llmlab.display.shown import Shown
 from llmlab.gate.decide import GatePolicy
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
-from llmlab.results.scores import Metric, scale_of
+from llmlab.results.scores import Metric, scale_of, two_digits
 from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import POWER, Spread, detectable, would_show
@@ -99,7 +99,7 @@ def _proposal(
         if name == goal:
             seen = ""
             if of_goal is not None:
-                gain = with_unit(number(float(f"{of_goal * scale:.2g}")), unit)
+                gain = with_unit(two_digits(of_goal * scale), unit)
                 seen = f"; a true gain of {gain} shows with 80% power, smaller ones are easily missed"
             if of_goal is not None and of_goal >= span > 0:
                 seen = "; no gain that there can be shows with 80% power: add cases that are independent of these"

@@ -8,7 +8,6 @@ from llmlab.base.cells import plain
 from llmlab.base.numbers import number
 from llmlab.base.verdict import Verdict
 from llmlab.display.markdown import markdown, markdown_table
-from llmlab.gate.condition import Condition
 from llmlab.gate.decision import Decision
 from llmlab.results.results import Results
 
@@ -28,7 +27,7 @@ def to_markdown(decision: Decision, results: Results, *, requests_per_day: int |
     ]
     if decision.baseline is not None and decision.baseline in results.variants:
         bill = results.cost_line(decision.baseline, decision.candidate, requests_per_day=requests_per_day)
-        parts += [markdown(bill, None), *_flips(decision, results)]
+        parts += [markdown(bill, None), *_flips(decision, decision.baseline, results)]
     facts = decision.facts
     names = ("bundle", "baseline", "golden", "policy", "results")
     digests = ", ".join(f"{name} `{str(facts[f'{name}_digest'])[:8] or '–'}`" for name in names)
@@ -57,11 +56,14 @@ def to_junit(decision: Decision) -> str:
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _flips(decision: Decision, results: Results) -> list[str]:
-    metric = _flip_metric(decision.conditions, results)
-    if metric is None or decision.baseline is None:
+def _flips(decision: Decision, baseline: str, results: Results) -> list[str]:
+    """Cases that changed sides on the goal's metric, or on the first bounded one that a condition reads."""
+    conditions = sorted(decision.conditions, key=lambda c: c.kind != "goal")
+    named = [c.metric for c in conditions] or list(results.metrics)
+    metric = next((name for name in named if name in results.metrics and results.metric(name).bounded), None)
+    if metric is None:
         return []
-    flips = results.flips(decision.baseline, decision.candidate, metric=metric)
+    flips = results.flips(baseline, decision.candidate, metric=metric)
     rows: list[dict[str, object]] = [
         {
             "case": flip.case_id,
@@ -73,9 +75,3 @@ def _flips(decision: Decision, results: Results) -> list[str]:
         for flip in flips.flips[:MOST_FLIPS]
     ]
     return [markdown(flips._sentence(), None), markdown_table(rows)]
-
-
-def _flip_metric(conditions: tuple[Condition, ...], results: Results) -> str | None:
-    """The goal's metric, or the first bounded one that a condition reads."""
-    named = [c.metric for c in sorted(conditions, key=lambda c: c.kind != "goal")] or list(results.metrics)
-    return next((name for name in named if name in results.metrics and results.metric(name).bounded), None)

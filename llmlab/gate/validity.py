@@ -5,7 +5,7 @@ An earlier run may lend the baseline's rows while the questions are the same, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 
-__all__ = ["case_reasons", "earlier_reasons", "invalid_reasons", "judges_of", "passport_reasons"]
+__all__ = ["case_reasons", "earlier_reasons", "invalid_reasons", "judges_of"]
 
 UNTAGGED = "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
 
@@ -158,25 +158,8 @@ def _of_the_judges(
         if name in used and record.pinned is False:
             yield f"{name}: the judge's model {record.model} is floating. {FloatingModelError.REMEDY}"
     judged = {name: digest for name, digest in judges_of(policy, results).items() if name in used}
-    yield from passport_reasons(policy, judged, passports, now=now)
-
-
-def passport_reasons(
-    policy: Rules, judged: Mapping[str, str], passports: Sequence[room.JudgePassport], *, now: datetime
-) -> Iterator[str]:
-    """Why judges may not decide: judged metric -> judge's digest, against the passports that are shown."""
-    if policy.judge.passport != "required":
-        return
-    for name, digest in judged.items():
-        shown = [passport for passport in passports if passport.judge_digest == digest]
-        checks = [passport.valid(now, digest) for passport in shown if passport.limits]
-        if not shown:
-            told = f"{name} is judged by {digest[:8] or 'an unknown judge'}, which has no passport"
-            yield f"{told}: calibrate it (03_judge_calibration.ipynb) and name the file that `passport.save` writes"
-        elif not checks:
-            yield f"{name}: the passport of judge {digest[:8]} states no limits, so it vouches for nothing"
-        elif not any(checks):
-            yield f"{name}: the passport of judge {digest[:8]} does not hold ({'; '.join(checks[0].failures)})"
+    if judged:
+        yield from room.passport.passport_reasons(policy, judged, passports, now=now)
 
 
 def _of_the_index(policy: Rules, results: Results, candidate: str, now: datetime) -> Iterator[str]:

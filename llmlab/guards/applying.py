@@ -213,8 +213,8 @@ class _Passing:
         self.request, self.fired, self.appended = request, list[str](), list[str]()
         self._began_s = time.perf_counter()
         about = request.about or {}
-        found = about.get("retrieved") or ()
-        self._retrieved = tuple(str(hit["id"]) if isinstance(hit, Mapping) else str(hit) for hit in found)
+        hits = about.get("retrieved") or ()
+        self._retrieved = tuple(str(hit["id"]) if isinstance(hit, Mapping) else str(hit) for hit in hits)
         inputs = json.loads(json.dumps(about.get("inputs") or {"text": ""}, default=str))
         self._case = Case(id="request", inputs=inputs)
 

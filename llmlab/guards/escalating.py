@@ -170,15 +170,15 @@ class Frontier(Shown):
         if not self.recovered:
             return f"{self.strong} is not shown to be better than {self.cheap}: there is no gap to make up."
         needed = {part: share for part in RECOVERED if (share := self.share_for(part)) is not None}
-        told = " and ".join(f"{share:.0%} for {part:.0%} of the gap" for part, share in needed.items())
+        shares = " and ".join(f"{share:.0%} for {part:.0%} of the gap" for part, share in needed.items())
         at_random = " and ".join(f"{part:.0%}" for part in needed)
-        said = f"By {self.check}, {self.strong} has to answer {told} (at random {at_random})."
+        sentence = f"By {self.check}, {self.strong} has to answer {shares} (at random {at_random})."
         costs = _means(self.cost)
         if dearer := sum(cost > costs[self.strong] for cost in costs.values()):
-            said += f" {dearer} of {len(costs) - 2} cascades cost more than {self.strong} alone."
+            sentence += f" {dearer} of {len(costs) - 2} cascades cost more than {self.strong} alone."
         if self.left_out:
-            said += f" {self.left_out:,} answers had no partner."
-        return f"{said}\nThese cases chose the thresholds: run the one you take on others, `app=cascade(...)`."
+            sentence += f" {self.left_out:,} answers had no partner."
+        return f"{sentence}\nThese cases chose the thresholds: run the one you take on others, `app=cascade(...)`."
 
 
 def frontier(
@@ -288,8 +288,8 @@ def _table(results: Results, metric: str, arms: Mapping[str, _Arm], scores: Floa
     )
 
 
-def _interval(found: Estimate | PairedDifference | None) -> Interval | None:
-    return None if found is None else Interval(found.value, found.low, found.high)
+def _interval(share: Estimate | PairedDifference | None) -> Interval | None:
+    return None if share is None else Interval(share.value, share.low, share.high)
 
 
 def _means(table: ScoreTable) -> dict[str, float]:

@@ -107,8 +107,8 @@ class GuardMeasures(Shown):
             for text, verdict in zip(self.texts, self.verdicts[guard], strict=True)
             if text.bad == bad and verdict.fires != bad and not verdict.unscored
         ]
-        told = f"{counted(len(rows), 'mistake')} of {guard} on {len(self.texts):,} texts."
-        return Rows(rows=tuple(rows[:n]), sentence=told)
+        sentence = f"{counted(len(rows), 'mistake')} of {guard} on {len(self.texts):,} texts."
+        return Rows(rows=tuple(rows[:n]), sentence=sentence)
 
     def _rows(self) -> list[dict[str, object]]:
         return [
@@ -116,9 +116,9 @@ class GuardMeasures(Shown):
                 "guard": row.guard,
                 "texts": row.group,
                 "bad / all": f"{row.n_bad:,}/{row.n:,}",
-                "recall": _shown(row.recall),
-                "precision": _shown(row.precision),
-                "false alarms": _shown(row.false_alarms),
+                "recall": _interval(row.recall),
+                "precision": _interval(row.precision),
+                "false alarms": _interval(row.false_alarms),
                 "no verdict": row.n_unscored,
             }
             for row in self.rows
@@ -126,12 +126,12 @@ class GuardMeasures(Shown):
 
     def _sentence(self) -> str:
         whole = [row for row in self.rows if row.group == ALL]
-        said = [
+        misses = [
             f"{row.guard} misses {1 - row.recall.value:.0%} of the bad texts"
             for row in whole
             if row.recall.value is not None and row.recall.value < 1
         ]
-        missed = f"{'; '.join(said)}: signals to count, and no wall." if said else ""
+        missed = f"{'; '.join(misses)}: signals to count, and no wall." if misses else ""
         share = f"{whole[0].n_bad / len(self.texts):.0%}"
         return f"{missed}\nPrecision is that of a set with {share} bad texts; where they are rarer it is lower.".strip()
 
@@ -161,8 +161,8 @@ def measure(labelled: Sequence[LabelledText], guards: Sequence[Guard], *, level:
     together = {ANY: tuple(map(_together, zip(*judged, strict=True)))} if len(names) > 1 else {}
     groups = dict.fromkeys(text.group for text in labelled)
     rows = [
-        _figures(name, group, labelled, said, level=level)
-        for name, said in {**verdicts, **together}.items()
+        _figures(name, group, labelled, own, level=level)
+        for name, own in {**verdicts, **together}.items()
         for group in (ALL, *(groups if len(groups) > 1 else ()))
     ]
     return GuardMeasures(rows=tuple(rows), texts=tuple(labelled), verdicts=verdicts)
@@ -235,5 +235,5 @@ def _figures(
     )
 
 
-def _shown(found: Estimate) -> Interval:
-    return Interval(found.value, found.low, found.high)
+def _interval(share: Estimate) -> Interval:
+    return Interval(share.value, share.low, share.high)

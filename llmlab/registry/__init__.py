@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmlab.registry.audits import Audit as Audit
     from llmlab.registry.audits import Finding as Finding
     from llmlab.registry.audits import audit as audit
+    from llmlab.registry.connection import Version as Version
     from llmlab.registry.moves import History as History
     from llmlab.registry.moves import Move as Move
     from llmlab.registry.promotion import promote as promote
@@ -28,6 +29,5 @@ if TYPE_CHECKING:
     from llmlab.registry.serving import export as export
     from llmlab.registry.serving import load as load
     from llmlab.registry.serving import released as released
-    from llmlab.registry.versions import Version as Version
 
 __all__, __getattr__, __dir__ = face(__name__)

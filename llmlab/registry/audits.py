@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from llmlab.base.cells import Chip
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
@@ -14,11 +13,13 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
-from llmlab.registry.connection import HISTORY, Registry, is_name, open_registry
+from llmlab.gate.decision import Receipt
+from llmlab.registry.connection import HISTORY, Registry, Version, is_name, open_registry
 from llmlab.registry.evidence import Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, read_history, settle
 from llmlab.registry.registering import UNCHECKED, read_receipt, stamped
-from llmlab.registry.versions import Version, read_bundle, sha256
+from llmlab.registry.rollbacks import pointed
+from llmlab.registry.versions import read_bundle, sha256
 from llmlab.tracking.ledger import gaps
 from llmlab.tracking.store import reported
 
@@ -77,7 +78,7 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         versions = registry.versions(model)
         n_versions += len(versions)
         past = read_history(registry, model)
-        findings += [finding for held in versions for finding in _version(registry, past, held)]
+        findings += [finding for version in versions for finding in _version(registry, past, version)]
         wrong = partial(Finding, model=model, kind="wrong")
         for look in gaps(registry.store, model):
             findings.append(wrong(about="looks", what=f"{look.results_digest} went from the ledger; it counts"))
@@ -93,13 +94,12 @@ def _models(registry: Registry) -> tuple[str, ...]:
     names = list(filter(is_name, registry.models()))
     ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
     others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
-    ours |= {name for name in others if any("digest" in held.tags for held in registry.versions(name))}
+    ours |= {name for name in others if any("digest" in version.tags for version in registry.versions(name))}
     return tuple(name for name in names if name in ours)
 
 
-def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
+def _version(registry: Registry, past: History, version: Version) -> Iterator[Finding]:
     """A version's artifact, receipt, tags and description."""
-    version = Version.of(registry, held)
     about = partial(Finding, model=version.name, about=f"version {version.number}")
     try:
         bundle = read_bundle(registry, version)
@@ -107,13 +107,14 @@ def _version(registry: Registry, past: History, held: Any) -> Iterator[Finding]:
         yield about(kind="wrong", what=str(error))
         return
     tags = {"bundle_version": bundle.version, "model": str(bundle.model)}
-    edited = [name for name, value in tags.items() if held.tags.get(name) != value]
-    if held.tags.get("description_digest") != sha256(held.description or ""):
+    edited = [name for name, value in tags.items() if version.tags.get(name) != value]
+    if version.tags.get("description_digest") != sha256(version.description):
         edited.append("description")
     try:
         receipt = read_receipt(registry, version)
-        said = receipt.verdict if receipt else ""
-        edited += ["gate"] if version.gate not in (said, f"{said}{UNCHECKED}" if said == Verdict.PASS else said) else []
+        verdict = receipt.verdict if receipt else ""
+        unchecked = UNCHECKED if verdict == Verdict.PASS else ""
+        edited += ["gate"] if version.gate not in (verdict, f"{verdict}{unchecked}") else []
         if version.gate == Verdict.PASS and not any(_brought(move, version) for move in past.moves):
             what = "its page says PASS, and nobody has checked its receipt: `llmlab promote` does"
             yield about(kind="noted", what=what)
@@ -144,44 +145,48 @@ def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Findi
             yield noted(about=about, what=f"{move.who} forced {move.alias} to {to}: {move.reason}")
         if move == past.last_checked(move.alias) and (changed := past.changed(move)):
             yield noted(about=about, what=f"{move.alias} was moved to {to} under {changed} than the time before")
-    numbers = {alias: int(number) for alias, number in registry.model(name).aliases.items()}
+    numbers = pointed(registry, name)
     for alias in sorted({*past.aliases, *numbers}):
-        kind, what = _alias(registry, past, alias, numbers.get(alias), root)
+        number = numbers.get(alias)
+        version = None if number is None else registry.version(name, number)
+        kind, what = _alias(registry, past, alias, number, version, root)
         if kind:
             yield Finding(model=name, about=alias, kind=kind, what=what)
-        if trashed := _trashed(registry, name, numbers.get(alias)):
+        if version is not None and version.run_id and (trashed := _trashed(registry, version.run_id)):
             yield Finding(model=name, about=alias, kind="wrong", what=trashed)
 
 
-def _alias(registry: Registry, past: History, alias: str, number: int | None, root: Path | None) -> tuple[str, str]:
+def _alias(
+    registry: Registry, past: History, alias: str, number: int | None, version: Version | None, root: Path | None
+) -> tuple[str, str]:
     """What is wrong with an alias, or adopted: the kind of finding and its words, "" where it is as the last move."""
-    last, held = past.last(alias), None if number is None else registry.version(past.name, number)
+    last = past.last(alias)
     if number is None:
         if last is None:  # only lost moves
             return "", ""
         gone = registry.version(past.name, last.version) is None
         how = f"went with version {last.version}, which was deleted" if gone else "was removed by hand"
         return "wrong", f"the alias {how}; promote or roll back"
-    if held is None:
+    if version is None:
         return "wrong", f"it points to version {number}, which was deleted; promote or roll back"
-    digest = held.tags.get("digest", "")
     if last is not None and last.version == number:
-        edited = f"version {number} has digest {digest[:8] or 'none'}, moved was {last.digest[:8]}: its tag was edited"
-        return ("wrong", edited) if digest != last.digest else _again(registry, past, alias, held, root)
+        if version.digest == last.digest:
+            return _again(registry, past, alias, version, root)
+        has = f"version {number} has digest {version.digest[:8] or 'none'}, moved was {last.digest[:8]}"
+        return "wrong", f"{has}: its tag was edited"
     before = "nothing" if last is None else f"version {last.version}"
     by_hand = f"it was set to version {number} by hand, the history says {before}"
-    return _adopted(registry, past, alias, held, by_hand, root)
+    return _adopted(registry, past, alias, version, by_hand, root)
 
 
-def _again(registry: Registry, past: History, alias: str, held: Any, root: Path | None) -> tuple[str, str]:
+def _again(registry: Registry, past: History, alias: str, version: Version, root: Path | None) -> tuple[str, str]:
     """Whether what the version was brought here on still holds: as of then, by the policy that the gate logged."""
-    version = Version.of(registry, held)
     move = past.check_of(alias, version.number, version.digest)
     if move is None or move.forced or not move.receipt:  # nothing was claimed
         return "", ""
     if not move.held:
         why = "was not signed by this key" if move.forged else "was adopted by an earlier llmlab, without a check"
-        return _adopted(registry, past, alias, held, f"it {why}", root)
+        return _adopted(registry, past, alias, version, f"it {why}", root)
     if not move.outcome:
         return "noted", "an earlier version of llmlab checked its receipt, and kept nothing to check it by again"
     against, checked = _checked(registry, replace(version, receipt=move.receipt), past, alias, move, root)
@@ -192,56 +197,41 @@ def _again(registry: Registry, past: History, alias: str, held: Any, root: Path 
 
 
 def _adopted(
-    registry: Registry, past: History, alias: str, held: Any, found: str, root: Path | None
+    registry: Registry, past: History, alias: str, version: Version, how: str, root: Path | None
 ) -> tuple[str, str]:
     """A version that is where no checked move brought it: into the history where its receipt holds."""
     last = past.last(alias)
-    version = Version.of(registry, held)
     against, checked = _checked(registry, version, past, alias, None, root)
     before = past.last_checked(alias)
     if not against and before is not None and before.policy != checked["policy"]:
         against = ["it was gated by another policy than the last release: `llmlab promote` asks gate.yaml"]
     if against:
-        return "wrong", f"{found}; {'; '.join(against)}: roll back, or gate it"
+        return "wrong", f"{how}; {'; '.join(against)}. Roll back, or gate it"
     if (receipt := read_receipt(registry, version)) is not None:
         stamped(registry, version, read_bundle(registry, version), receipt, checked=True)
-    move = past.next_move(
-        alias,
-        kind="adopt",
-        to=held,
-        before=last.version if last else None,
-        reason="set by hand in MLflow, found by the audit",
-        outcome="holds",
-        **checked,
-    )
-    make_move(registry, past.name, move, target=held, known=past)
-    return "adopted", f"{found}; its receipt holds, so it was adopted"
+    facts = {"reason": "set by hand in MLflow, found by the audit", "outcome": "holds", **checked}
+    make_move(registry, past, alias, kind="adopt", to=version, before=last.version if last else None, **facts)
+    return "adopted", f"{how}; its receipt holds, so it was adopted"
 
 
-def _trashed(registry: Registry, name: str, number: int | None) -> str:
+def _trashed(registry: Registry, run_id: str) -> str:
     """That the run an alias rests on is in MLflow's trash, "" where it is not."""
-    held = None if number is None else registry.version(name, number)
-    if held is None or not held.run_id:
-        return ""
-    with reported(f"run {held.run_id} cannot be read"):
-        run = registry.store.client.get_run(held.run_id)
+    with reported(f"run {run_id} cannot be read"):
+        run = registry.store.client.get_run(run_id)
     if run.info.lifecycle_stage != "deleted":
         return ""
-    where = f"its bundle lies in run {held.run_id}, which is in MLflow's trash, and `mlflow gc` would delete it"
-    return f"{where}; `mlflow runs restore --run-id {held.run_id}`"
+    where = f"its bundle lies in run {run_id}, which is in MLflow's trash, and `mlflow gc` would delete it"
+    return f"{where}; `mlflow runs restore --run-id {run_id}`"
 
 
 def _checked(
     registry: Registry, version: Version, past: History, alias: str, move: Move | None, root: Path | None
 ) -> tuple[list[str], dict[str, str]]:
     """What speaks against the receipt of a version (as of a move, or now), and what a move says of the check."""
-    try:
+    as_of, approver = (None, None) if move is None else (utc(move.when), move.who)
+
+    def logged(receipt: Receipt) -> Evidence:
         read_bundle(registry, version)
-        receipt = read_receipt(registry, version)
-        if receipt is None:
-            return ["it has no receipt"], {}
-        evidence = Evidence.logged(registry, receipt, now=None if move is None else utc(move.when))
-    except (RegistryError, StoreError, FileRuleError) as error:
-        return [str(error)], {}
-    approver = None if move is None else move.who
-    return check(registry, evidence, version, alias=alias, past=past, approver=approver, root=root)
+        return Evidence.logged(registry, receipt, now=as_of)
+
+    return check(registry, version, logged, alias=alias, past=past, approver=approver, root=root)

@@ -6,22 +6,25 @@ import itertools
 import random
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from llmlab.base.cells import Chip
 from llmlab.base.errors import RegistryError
 from llmlab.base.project import project_root
+from llmlab.base.verdict import Verdict
+from llmlab.display.shown import Shown
 from llmlab.registry.light import light_client
 from llmlab.tracking.reach import check_store, patient, store_errors
-from llmlab.tracking.store import Store, client_of, named_uri, open_store, opened, pages, reported, store_uri
+from llmlab.tracking.store import Store, client_of, link, named_uri, open_store, opened, pages, reported, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["HISTORY", "Registry", "alias_of", "is_name", "name_and_alias", "open_registry", "require_name", "retried"]
+__all__ = ["HISTORY", "Registry", "Version", "alias_of", "is_name", "name_and_alias", "open_registry", "retried"]
 
 HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
 RETRIES = 8
@@ -29,6 +32,67 @@ _CLASHES = ("database is locked", "deadlock", "could not serialize", "Giving up 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*")
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Version(Shown):
+    """A bundle as MLflow's registry holds it.
+
+    Attributes:
+        name, number: the registered model and the version's number.
+        digest: of the bundle.
+        gate, receipt: verdict and digest of its newest receipt, "" where it has none.
+        index_digest: of the index that was searched when it was judged, "" where it searches nothing.
+        run_id, source: the MLflow run whose artifacts it is, and where in them.
+        tags, description: as they stand in MLflow.
+        url: its page (on a local store: once `llmlab ui` runs).
+    """
+
+    name: str
+    number: int
+    digest: str
+    bundle_version: str = ""
+    gate: str = ""
+    receipt: str = ""
+    index_digest: str = ""
+    aliases: tuple[str, ...] = ()
+    run_id: str = ""
+    source: str = ""
+    url: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict, compare=False)
+    description: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, held: Any, *, page: str) -> Version:
+        """The value of what MLflow returns; `page` is that of its model."""
+        named = ("digest", "bundle_version", "gate", "receipt", "index_digest")
+        return cls(
+            name=held.name,
+            number=int(held.version),
+            **{tag: held.tags.get(tag, "") for tag in named},
+            aliases=tuple(held.aliases),
+            run_id=held.run_id or "",
+            source=held.source,
+            url=f"{page}/versions/{held.version}",
+            tags=held.tags,
+            description=getattr(held, "description", "") or "",
+        )
+
+    def _rows(self) -> list[dict[str, object]]:
+        known = self.gate in set(Verdict)
+        return [
+            {
+                "model": self.name,
+                "version": self.number,
+                "bundle": self.bundle_version,
+                "digest": self.digest[:8],
+                "gate": Verdict(self.gate).chip if known else Chip(self.gate or "no receipt"),
+                "aliases": self.aliases,
+            }
+        ]
+
+    def _sentence(self) -> str:
+        return f"In MLflow: {link(self.url)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +123,11 @@ class Registry:
             raise RegistryError(f"no model {name!r} is registered; `llmlab register BUNDLE.yaml` does it")
         return model
 
-    def version(self, name: str, number: int) -> Any:
-        """The registered model version, or None where it does not exist (any more)."""
+    def version(self, name: str, number: int) -> Version | None:
+        """The version of a model, or None where it does not exist (any more)."""
         what = f"version {number} of {name!r} cannot be read"
-        return _unless_missing(lambda: self.client.get_model_version(name, str(number)), what)
+        held = _unless_missing(lambda: self.client.get_model_version(name, str(number)), what)
+        return None if held is None else Version.of(held, page=self.url(name))
 
     def run_exists(self, run_id: str) -> bool:
         """Whether the store has this run, in MLflow's trash or outside."""
@@ -74,7 +139,7 @@ class Registry:
             models = pages(lambda token: self.client.search_registered_models(max_results=1000, page_token=token))
             return [model.name for model in models]
 
-    def versions(self, name: str, *, query: str = "", above: int = 0) -> list[Any]:
+    def versions(self, name: str, *, query: str = "", above: int = 0) -> list[Version]:
         """The versions of a model with numbers above `above`, oldest first; `query` narrows them in MLflow's syntax."""
         if not is_name(name):  # a quote in it would be the end of it in a filter
             raise RegistryError(f"{name!r} is no model of llmlab's: their names are letters, digits, _, - and dots")
@@ -88,9 +153,10 @@ class Registry:
             )
 
         with reported(f"the versions of {name!r} cannot be listed"):
-            newer = itertools.takewhile(lambda version: int(version.version) > above, pages(page))
-            numbered = {int(version.version): version for version in newer}  # pages overlap while somebody writes
-        return [numbered[number] for number in sorted(numbered)]
+            newer = itertools.takewhile(lambda held: int(held.version) > above, pages(page))
+            numbered = {int(held.version): held for held in newer}  # pages overlap while somebody writes
+        page_of_model = self.url(name)
+        return [Version.of(numbered[number], page=page_of_model) for number in sorted(numbered)]
 
     def create_model(self, name: str, description: str) -> None:
         """Make the registered model, where it is not there yet."""
@@ -105,10 +171,9 @@ class Registry:
         with reported(f"the registered model {name!r} cannot be made"):
             retried(create)
 
-    def url(self, name: str, number: int | None = None) -> str:
-        """MLflow's page of a model or of one version, which its default navigation hides."""
-        page = f"{self.store.url()}/#/models/{quote(name, safe='')}"
-        return page if number is None else f"{page}/versions/{number}"
+    def url(self, name: str) -> str:
+        """MLflow's page of a model, which its default navigation hides."""
+        return f"{self.store.url()}/#/models/{quote(name, safe='')}"
 
 
 def open_registry(root: Path | None = None, *, light: bool = False) -> Registry:
@@ -172,14 +237,6 @@ def is_name(name: str) -> bool:
     (True, False)
     """
     return _NAME.fullmatch(name) is not None
-
-
-def require_name(name: str) -> str:
-    """The name, if it can be a registered model's and not a history's."""
-    if not _NAME.fullmatch(name) or name.endswith(HISTORY):
-        rule = f"letters, digits, _, - and dots, and not ending in {HISTORY}"
-        raise RegistryError(f"{name!r} cannot be registered: {rule}")
-    return name
 
 
 def _unless_missing(ask: Callable[[], Any], what: str) -> Any:

@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,11 @@ from llmlab.gate.passport import JudgePassport
 from llmlab.gate.policy import Floor, age_limit
 from llmlab.gate.validity import judges_of
 from llmlab.golden.cases import GoldenSet
-from llmlab.registry.connection import Registry
+from llmlab.registry.connection import Registry, Version
 from llmlab.registry.moves import History
+from llmlab.registry.registering import CLOCKS_DIFFER, read_receipt
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version, sha256, text_of
+from llmlab.registry.versions import sha256, text_of
 from llmlab.results.results import Results
 from llmlab.scorers.shipped import shipped_scorer
 from llmlab.tracking.runs import (
@@ -56,9 +57,7 @@ from llmlab.tracking.runs import (
 from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
-__all__ = ["CLOCKS_DIFFER", "Evidence", "check"]
-
-CLOCKS_DIFFER = timedelta(minutes=5)
+__all__ = ["Evidence", "check"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,22 +107,45 @@ class Evidence:
 
 def check(
     registry: Registry,
-    evidence: Evidence,
     version: Version,
+    evidence: Callable[[Receipt], Evidence],
     *,
     alias: str,
     past: History,
-    approver: str | None = None,
-    root: Path | None = None,
+    approver: str | None,
+    root: Path | None,
 ) -> tuple[list[str], dict[str, str]]:
-    """Every reason why the receipt does not carry this version to this alias, and what a move names of the check.
+    """Every reason why its receipt does not carry this version to this alias, and what a move names of the check.
 
     That is the digests of receipt, policy, golden set and `evidence`: of all that was read.
 
     Args:
+        evidence: what to check the receipt by.
         past: the moves that the policy's rules of promotion ask about.
         approver: who asks for the move, None where nobody knows.
     """
+    named: dict[str, str] = {}
+    try:
+        receipt = read_receipt(registry, version)
+        if receipt is None:
+            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
+        named = {"receipt": receipt.digest}
+        return _objections(registry, evidence(receipt), version, alias, past, approver, root)
+    except (DataError, FileRuleError, RegistryError, StoreError) as error:  # then force still moves the alias
+        return [str(error)], named
+    except ValueError as error:  # it names a baseline that the cases do not have, or a holdout that they cannot give
+        return [f"it cannot be decided again: {error}"], named
+
+
+def _objections(
+    registry: Registry,
+    evidence: Evidence,
+    version: Version,
+    alias: str,
+    past: History,
+    approver: str | None,
+    root: Path | None,
+) -> tuple[list[str], dict[str, str]]:
     receipt = evidence.receipt
     against = [*_of_the_receipt(evidence, version)]
     read: list[Results] = []
@@ -143,10 +165,10 @@ def check(
         if decided is None:
             how = "with the ledger (notebook 05, `llmlab gate --ledger`)"
             against.append(f"no gate logged this decision: gate again, {how}")
-        against += _broken_rules(evidence.policy, decided or receipt, own, version, alias, past, approver)
+        against += _broken_rules(evidence.policy, decided or receipt, own, version.number, alias, past, approver)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
-        against += [said for part in read for said in _rescored(evidence, part)]
+        against += [differs for part in read for differs in _rescored(evidence, part)]
         grown, newer = _grown(registry, evidence, results, root)
         against += grown
         read += [newer] if newer is not None else []
@@ -176,15 +198,9 @@ def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
 
 
 def _broken_rules(
-    policy: GatePolicy,
-    receipt: Receipt,
-    runs: Sequence[Any],
-    version: Version,
-    alias: str,
-    past: History,
-    approver: str | None,
+    policy: GatePolicy, receipt: Receipt, runs: Sequence[Any], number: int, alias: str, past: History, by: str | None
 ) -> Iterator[str]:
-    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was decided and made."""
+    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was made, `by` who asks."""
     rules = policy.promotion
     dirty = receipt.dirty or any(run.data.tags.get("git_dirty") == "true" for run in runs)
     if rules.clean_commit and (dirty or not receipt.commit):
@@ -193,11 +209,11 @@ def _broken_rules(
         yield "the policy asks for a signed decision, and LLMLAB_SIGNING_KEY is not here to tell: promote in CI"
     if rules.ci and not receipt.ci:
         yield "the policy asks for a CI run, and the gate ran outside of CI"
-    if rules.approver_not_author and approver in (None, "", receipt.author):
+    if rules.approver_not_author and by in (None, "", receipt.author):
         yield f"the policy asks for an approver other than the author ({receipt.author})"
     earlier = rules.after_alias
-    if earlier and alias != earlier and not any(move.version == version.number for move in past.valid(earlier)):
-        yield f"the policy asks for {earlier} first, which never was version {version.number}"
+    if earlier and alias != earlier and not any(move.version == number for move in past.valid(earlier)):
+        yield f"the policy asks for {earlier} first, which never was version {number}"
 
 
 def _runs(registry: Registry, sweep_id: str) -> list[Any]:
@@ -212,8 +228,8 @@ def _runs(registry: Registry, sweep_id: str) -> list[Any]:
 def _otherwise_made(runs: Sequence[Any], results: Results) -> Iterator[str]:
     """Variants whose scores were made by something else than their runs say."""
     for run in runs:
-        variant, said = run.data.tags.get("variant", ""), run.data.tags.get(MEASURED_TAG)
-        if variant in results.bundles and said is not None and said != measured_by(results, variant):
+        variant, logged = run.data.tags.get("variant", ""), run.data.tags.get(MEASURED_TAG)
+        if variant in results.bundles and logged is not None and logged != measured_by(results, variant):
             yield f"scorers, judges or index of {variant} are not those that its run logged"
 
 
@@ -224,9 +240,9 @@ def _where_decided(registry: Registry, own: Sequence[Any], receipt: Receipt) -> 
     """
     for run in own:
         if text := run.data.tags.get(origin_tag(receipt)):
-            said = json.loads(text)
-            signed = said.pop("signature", "")
-            decided = receipt.model_copy(update=said)
+            facts = json.loads(text)
+            signed = facts.pop("signature", "")
+            decided = receipt.model_copy(update=facts)
             return decided, not is_forged(signed_text(decided), signed)
     for run in own:  # before 0.2 a run kept one receipt and no tags
         if "gate" in run.data.tags and not any(tag.startswith(ORIGIN_TAG) for tag in run.data.tags):
@@ -243,6 +259,9 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
     `earlier` is the run that the baseline's rows were borrowed from, if they were.
     """
     receipt = evidence.receipt
+    if receipt.candidate not in results.bundles:
+        yield f"the logged cases have no variant {receipt.candidate!r}, which it calls its candidate"
+        return
     named = set(receipt.passports.values())
     decision = evidence.policy.decide(
         results,
@@ -263,11 +282,11 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
 def _made(path: Path) -> tuple[scorers.Scorer, ...]:
     """The shipped scorers of an `experiment.yaml`, without those of passages and those that cannot be made."""
     content, _ = read_yaml(path) if path.is_file() else ({}, None)
-    made = []
+    shipped = []
     for spec in (content.get("scorers") if isinstance(content, Mapping) else None) or ():
         with contextlib.suppress(ValueError, TypeError):  # what cannot be made has scored nothing
-            made.append(shipped_scorer(spec, corpus=_no_corpus))
-    return tuple(made)
+            shipped.append(shipped_scorer(spec, corpus=_no_corpus))
+    return tuple(shipped)
 
 
 def _no_corpus() -> None:
@@ -278,7 +297,7 @@ def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
     """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
     if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
         return
-    known = {name: getattr(scorers, name) for name in scorers.__all__} | {made.name: made for made in evidence.made}
+    known = {name: getattr(scorers, name) for name in scorers.__all__} | {own.name: own for own in evidence.made}
     for metric in evidence.policy.metrics:
         shipped = known.get(metric) if metric in results.metrics else None
         if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:
@@ -368,7 +387,7 @@ def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str)
     Cases count by their weight, and what is unscored at its worst; where nothing bounds that, there is no value: the
     worst seen of so few cases says little.
     """
-    if policy.is_corrected(floor.metric, floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
+    if policy.is_corrected(floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
         value = part.labelled(floor.metric).mean(candidate).corrected.value
         if value is not None:
             return value

@@ -229,9 +229,9 @@ class ServerRegistry:
             here = local_file(artifact_uri, path)
             return here or str(client_of(self._uri, self._uri).download_artifacts(run_id, path, folder))
         address = f"/api/2.0/mlflow-artifacts/artifacts/{quote(unquote(place.path).strip('/'))}/{quote(path)}"
-        kept = Path(folder) / Path(path).name
-        kept.write_bytes(self._send(address))
-        return str(kept)
+        file = Path(folder) / Path(path).name
+        file.write_bytes(self._send(address))
+        return str(file)
 
     def _ask(self, call: str, **query: Any) -> Any:
         return json.loads(self._send(f"/api/2.0/mlflow/{call}?{urlencode(query, doseq=True)}"))
@@ -254,8 +254,8 @@ class ServerRegistry:
 def _refusal(error: urllib.error.HTTPError) -> OSError:
     """What the server said, where it says so in MLflow's words."""
     try:
-        said = json.loads(error.read())
-        return RefusedError(str(said["error_code"]), str(said["message"]))
+        refusal = json.loads(error.read())
+        return RefusedError(str(refusal["error_code"]), str(refusal["message"]))
     except (OSError, ValueError, KeyError, TypeError):
         return OSError(f"it answers with status {error.code} ({error.reason})")
 

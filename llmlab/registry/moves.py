@@ -8,7 +8,6 @@ finished by the next command that looks.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -27,7 +26,8 @@ from llmlab.base.private import scrub
 from llmlab.base.project import actor
 from llmlab.display.markdown import markdown
 from llmlab.display.shown import Shown
-from llmlab.registry.connection import HISTORY, Registry, retried
+from llmlab.registry.connection import HISTORY, Registry, Version, retried
+from llmlab.registry.versions import sha256
 from llmlab.tracking.store import link, reported
 
 __all__ = ["UNREADABLE", "History", "Kind", "Move", "make_move", "now", "read_history", "settle"]
@@ -168,23 +168,6 @@ class History(Shown):
         known = dict.fromkeys(move.version for move in reversed(self.valid(alias)))
         return tuple(number for number in known if number not in left and number != current)
 
-    def next_move(self, alias: str, *, kind: Kind, to: Any, before: int | None, reason: str, **more: Any) -> Move:
-        """The move of the alias to MLflow's version `to` that would follow the last valid one: not yet made."""
-        last, (name, by) = self.last(alias), actor()
-        return Move(
-            alias=alias,
-            kind=kind,
-            before=before,
-            version=int(to.version),
-            digest=to.tags.get("digest", ""),
-            follows=last.number if last else 0,
-            who=name,
-            named_by=by,
-            when=now(),
-            reason=reason,
-            **more,
-        )
-
     def _rows(self) -> list[dict[str, object]]:
         return [
             _row(move, lost=move.number in self.lost, void=move.number in self.void, under=self.changed(move))
@@ -218,10 +201,10 @@ def read_history(registry: Registry, name: str, *, known: History | None = None)
     known = History(name=name) if known is None else known
     moves, damaged = list(known.moves), list(known.damaged)
     above = max((*(move.number for move in moves), *damaged), default=0)
-    for held in registry.versions(name + HISTORY, above=above):
-        move = _read(held)
+    for version in registry.versions(name + HISTORY, above=above):
+        move = _read(version)
         if move is None:
-            damaged.append(int(held.version))
+            damaged.append(version.number)
         else:
             moves.append(move)
     void = frozenset(m.number for m in moves if not m.settled and registry.version(name, m.version) is None)
@@ -237,29 +220,49 @@ def settle(registry: Registry, name: str) -> History:
     history = read_history(registry, name)
     pending = sorted(alias for alias in history.aliases if _unsettled(history, alias))
     for alias in pending:
-        _point(registry, name, alias, history)
+        _point(registry, history, alias)
     return read_history(registry, name) if pending else history
 
 
-def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: History | None = None) -> Move:
-    """The move, made: written into the history and, if it follows the last valid move, carried out.
+def make_move(
+    registry: Registry,
+    past: History,
+    alias: str,
+    *,
+    kind: Kind,
+    to: Version,
+    before: int | None,
+    reason: str,
+    **facts: Any,
+) -> Move:
+    """The alias moved to version `to`: written into the history and, if nobody was quicker, carried out.
 
     Args:
-        move: with the number of the move it follows; number 0.
-        target: MLflow's version that the alias is to point to.
-        known: the history that was read before, which saves reading it again.
+        past: the history as it was when this was decided: the move follows the last valid one in it.
+        facts: what else the move says of itself.
 
     Raises:
         RegistryError: another move was quicker; it says which. Nothing was changed.
     """
-    move = replace(move, move_id=uuid.uuid4().hex, reason=scrub(move.reason)[:LONGEST_REASON_CHARS])
+    name, last, (who, named_by) = past.name, past.last(alias), actor()
+    own = {"follows": last.number if last else 0, "who": who, "named_by": named_by, "when": now()}
+    move = Move(
+        alias=alias,
+        kind=kind,
+        before=before,
+        version=to.number,
+        digest=to.digest,
+        reason=scrub(reason)[:LONGEST_REASON_CHARS],
+        move_id=uuid.uuid4().hex,
+        **{**own, **facts},
+    )
     if not move.follows:
         about = f"Every move of an alias of {name}. llmlab writes it; change nothing here."
         registry.create_model(name + HISTORY, about)
     with reported(f"the move of {move.alias!r} cannot be written"):
         attempts = itertools.count()
-        number = retried(lambda: _write(registry, name, move, target, again=next(attempts) > 0))
-    history = read_history(registry, name, known=known)
+        number = retried(lambda: _write(registry, name, move, to, again=next(attempts) > 0))
+    history = read_history(registry, name, known=past)
     if number in history.lost:  # then another one followed the same move before it
         if number in history.void:
             raise RegistryError(f"version {move.version} of {name} was deleted meanwhile; {move.alias} was not moved")
@@ -268,7 +271,7 @@ def make_move(registry: Registry, name: str, move: Move, *, target: Any, known: 
             f"{move.alias} of {name} was not moved to version {move.version}: {winner.who} moved it to version "
             f"{winner.version} first (move {winner.number}): {winner.reason}. Look at what it is now, and decide again"
         )
-    _point(registry, name, move.alias, history)
+    _point(registry, history, move.alias)
     return replace(move, number=number, settled=True)
 
 
@@ -277,8 +280,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _point(registry: Registry, name: str, alias: str, history: History) -> None:
+def _point(registry: Registry, history: History, alias: str) -> None:
     """Set the alias to what its last valid move says, again if somebody moved on meanwhile, and mark it finished."""
+    name = history.name
     while True:
         last = history.last(alias)
         assert last is not None  # noqa: S101  # the caller wrote or saw a valid move
@@ -299,14 +303,14 @@ def _unsettled(history: History, alias: str) -> list[Move]:
     return [move for move in history.valid(alias) if not move.settled]
 
 
-def _write(registry: Registry, name: str, move: Move, target: Any, *, again: bool = False) -> int:
+def _write(registry: Registry, name: str, move: Move, target: Version, *, again: bool = False) -> int:
     """The number of the written move; one that an interrupted attempt wrote is found `again` by its id."""
     earlier = registry.versions(name + HISTORY, query=f"tags.move_id = '{move.move_id}'") if again else []
     if earlier:
-        return int(earlier[0].version)
+        return earlier[0].number
     fields = {name: fact for name, fact in asdict(move).items() if name not in ("number", "settled", "forged")}
     record = json.dumps(fields, sort_keys=True, ensure_ascii=False)
-    tags = {"move": record, "move_digest": hashlib.sha256(record.encode()).hexdigest(), "move_id": move.move_id}
+    tags = {"move": record, "move_digest": sha256(record), "move_id": move.move_id}
     tags |= {"signature": signed} if (signed := signature(f"{name}{HISTORY} {record}")) else {}
     came = "which did not exist" if move.before is None else f"from version {move.before}"
     follows = f"Follows move {move.follows}." if move.follows else "The first move of this alias."
@@ -325,18 +329,17 @@ def _write(registry: Registry, name: str, move: Move, target: Any, *, again: boo
     return int(written.version)
 
 
-def _read(held: Any) -> Move | None:
+def _read(version: Version) -> Move | None:
     """The move that a version of the history records, None where it cannot be read."""
-    tags: Mapping[str, str] = held.tags
-    record = tags.get("move", "")
-    if hashlib.sha256(record.encode()).hexdigest() != tags.get("move_digest"):
+    record = version.tags.get("move", "")
+    if sha256(record) != version.tags.get("move_digest"):
         return None
     try:
         move = _RECORD.validate_json(record, strict=True)  # facts that a newer llmlab added are left out
     except ValueError:
         return None
-    forged = is_forged(f"{held.name} {record}", tags.get("signature", ""))
-    return replace(move, number=int(held.version), settled=tags.get(SETTLED) == "yes", forged=forged)
+    forged = is_forged(f"{version.name} {record}", version.tags.get("signature", ""))
+    return replace(move, number=version.number, settled=version.tags.get(SETTLED) == "yes", forged=forged)
 
 
 def _lost(moves: Sequence[Move], void: Set[int]) -> frozenset[int]:

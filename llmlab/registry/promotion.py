@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
+from llmlab.base.errors import RegistryError
 from llmlab.base.project import located, project_root, who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.gate.passport import JudgePassport
-from llmlab.registry.connection import Registry, open_registry
+from llmlab.registry.connection import Version, open_registry
 from llmlab.registry.evidence import Evidence, check
-from llmlab.registry.moves import History, Move, make_move, settle
+from llmlab.registry.moves import Move, make_move, settle
 from llmlab.registry.registering import read_receipt, stamped
 from llmlab.registry.rollbacks import check_call, pointed
-from llmlab.registry.versions import Version, read_bundle, resolve
+from llmlab.registry.versions import read_bundle, resolve
 
 __all__ = ["promote"]
 
@@ -54,50 +55,22 @@ def promote(
     bundle = read_bundle(registry, target)  # a changed artifact is refused, by force too
     if before == target.number and (last := past.last(alias)) is not None and last.version == before:
         raise RegistryError(f"{alias} of {target.name} is version {before} already")
-    against, checked = _checked(registry, target, bundle, alias, Path(experiment), past, passports, root)
+    read = partial(Evidence.read, experiment=experiment, passports=passports)
+    against, checked = check(registry, target, read, alias=alias, past=past, approver=who(), root=root)
+    if checked:  # it has a receipt
+        place, home = located(experiment).resolve(), root or project_root()
+        folder = place.relative_to(home) if place.is_relative_to(home) else place  # as a colleague has it too
+        checked["experiment"] = folder.as_posix()
+    if "evidence" in checked:
+        against += _expired(bundle, Path(experiment))
     listed, which = "; ".join(against), f"version {target.number} of {target.name}"
     if against and not force:
         raise RegistryError(f"{which} cannot become {alias}: {listed}. Nothing was moved")
     if not against and (receipt := read_receipt(registry, target)) is not None:
         stamped(registry, target, bundle, receipt, checked=True)
-    held_by = registry.version(target.name, target.number)
-    move = past.next_move(
-        alias,
-        kind="promote",
-        to=held_by,
-        before=before,
-        reason=f"{reason} [AGAINST: {listed}]" if against else reason,
-        forced=bool(against),
-        outcome="does not hold" if against else "holds",
-        **checked,
-    )
-    return make_move(registry, target.name, move, target=held_by, known=past)
-
-
-def _checked(
-    registry: Registry,
-    version: Version,
-    bundle: Bundle,
-    alias: str,
-    experiment: Path,
-    past: History,
-    passports: Sequence[JudgePassport],
-    root: Path | None,
-) -> tuple[list[str], dict[str, str]]:
-    """Every objection to the receipt, and what the move says of the check of it."""
-    named: dict[str, str] = {}
-    try:
-        receipt = read_receipt(registry, version)
-        if receipt is None:
-            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
-        place, home = located(experiment).resolve(), root or project_root()
-        folder = place.relative_to(home) if place.is_relative_to(home) else place  # as a colleague has it too
-        named = {"receipt": receipt.digest, "experiment": folder.as_posix()}
-        evidence = Evidence.read(receipt, experiment, passports=passports)
-        against, checked = check(registry, evidence, version, alias=alias, past=past, approver=who(), root=root)
-    except (FileRuleError, RegistryError, StoreError, DataError) as error:  # then force still moves the alias
-        return [str(error)], named
-    return [*against, *_expired(bundle, experiment)], named | checked
+    why, outcome = (f"{reason} [AGAINST: {listed}]", "does not hold") if against else (reason, "holds")
+    facts = {**checked, "forced": bool(against), "outcome": outcome}
+    return make_move(registry, past, alias, kind="promote", to=target, before=before, reason=why, **facts)
 
 
 def _expired(bundle: Bundle, experiment: Path) -> list[str]:

@@ -1,31 +1,39 @@
-"""Bundles made versions of a registered model, and the receipts that lie beside them, with every digest checked."""
+"""Bundles made versions of a registered model, and the receipts that lie beside them, with every digest checked.
+
+The description of a version is safe Markdown: what a person in MLflow's pages needs to decide.
+"""
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.base.numbers import Interval
+from llmlab.base.private import scrub
 from llmlab.base.project import git_state, who
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
+from llmlab.display.markdown import markdown, markdown_block, markdown_code
 from llmlab.gate.decision import Receipt
 from llmlab.golden.checks import refuse_secrets
-from llmlab.registry.card import card
-from llmlab.registry.connection import Registry, open_registry, require_name, retried
-from llmlab.registry.evidence import CLOCKS_DIFFER
+from llmlab.registry.connection import HISTORY, Registry, Version, is_name, open_registry, retried
 from llmlab.registry.moves import now
-from llmlab.registry.versions import FOLDER, Version, artifact, find, read_bundle, sha256
+from llmlab.registry.versions import FOLDER, artifact, find, read_bundle, sha256
 from llmlab.tracking.runs import bundle_json
 from llmlab.tracking.store import reported
 
-__all__ = ["UNCHECKED", "read_receipt", "register", "stamped"]
+__all__ = ["CLOCKS_DIFFER", "UNCHECKED", "read_receipt", "register", "stamped"]
 
 UNCHECKED = ", not checked"  # behind a receipt's PASS on a version's page, until a promotion or an audit checked it
 EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its own
+CLOCKS_DIFFER = timedelta(minutes=5)
+LONGEST_CARD_CHARS = 5_000  # MLflow's column for it; PostgreSQL refuses more
+LONGEST_PROMPT_CHARS = 1_200
 
 
 def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | None = None) -> Version:
@@ -42,15 +50,18 @@ def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | Non
         FloatingModelError: its model id may change under it. RegistryError: the receipt is for another bundle, or was
         edited. DataError: a key stands in the bundle.
     """
-    require_name(bundle.name)
+    if not is_name(bundle.name) or bundle.name.endswith(HISTORY):
+        rule = f"letters, digits, _, - and dots, and not ending in {HISTORY}"
+        raise RegistryError(f"{bundle.name!r} cannot be registered: {rule}")
     bundle.model.require_pinned()
     refuse_secrets({bundle.name: bundle}, None)
     if receipt is not None:
         _check_receipt(receipt, bundle.digest)
     registry = open_registry(root)
-    held = find(registry, bundle.name, bundle.digest)
-    version = _whole(registry, held, bundle) if held is not None and not _is_lost(registry, held) else None
-    version = version or _whole(registry, _create(registry, bundle, root), bundle)
+    known = find(registry, bundle.name, bundle.digest)
+    if known is None or _is_lost(registry, known):
+        known = _create(registry, bundle, root)
+    version = _whole(registry, known, bundle)
     return version if receipt is None else _add_receipt(registry, version, bundle, receipt)
 
 
@@ -88,7 +99,7 @@ def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
         "registered_at": now(),
         **({"commit": git.commit + (" (dirty)" if git.dirty else "")} if git.commit else {}),
     }
-    description = card(bundle, None, registered=_registered(tags))
+    description = _card(bundle, None, registered=_registered(tags))
     tags |= {"description_digest": sha256(description)}
     with reported(f"{bundle.name!r} cannot be registered"):
         copy = retried(
@@ -105,7 +116,7 @@ def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
         with reported(f"the second copy of {bundle.name!r} cannot be taken back"):
             retried(registry.client.delete_model_version, bundle.name, copy.version)
         return first
-    return Version.of(registry, copy)
+    return Version.of(copy, page=registry.url(bundle.name))
 
 
 def _whole(registry: Registry, version: Version, bundle: Bundle) -> Version:
@@ -154,9 +165,9 @@ def _add_receipt(registry: Registry, version: Version, bundle: Bundle, receipt: 
     if newest and newest.digest == receipt.digest:
         return version
     if newest and receipt.decided_at() < newest.decided_at() <= latest:
-        kept = f"{newest.digest[:8]} of {newest.created_at[:16]}"
-        told = f"version {version.number} of {version.name} keeps its receipt {kept}, for the one given is older"
-        warnings.warn(told, RuntimeWarning, stacklevel=3)
+        receipt_kept = f"its receipt {newest.digest[:8]} of {newest.created_at[:16]}"
+        why = f"version {version.number} of {version.name} keeps {receipt_kept}, for the one given is older"
+        warnings.warn(why, RuntimeWarning, stacklevel=3)
         return version
     with reported(f"the receipt of version {version.number} of {version.name!r} cannot be kept"):
         registry.store.client.log_text(version.run_id, receipt.to_json(), _receipt_path(receipt.digest))
@@ -169,7 +180,7 @@ def stamped(registry: Registry, version: Version, bundle: Bundle, receipt: Recei
     word = f"{receipt.verdict}{UNCHECKED if is_open else ''}"
     with reported(f"the verdict on version {number} of {version.name!r} cannot be written"):
         registered = _registered(registry.client.get_model_version(version.name, number).tags)
-        description = card(bundle, receipt, registered=registered, checked=checked)
+        description = _card(bundle, receipt, registered=registered, checked=checked)
         tags = {"gate": word, "description_digest": sha256(description)}
         tags |= {"index_digest": receipt.index_digest} if receipt.index_digest else {}
         tags |= {"receipt": receipt.digest}  # last: it is what the others are read by
@@ -186,3 +197,63 @@ def _registered(tags: Mapping[str, str]) -> str:
 
 def _receipt_path(digest: str) -> str:
     return f"{FOLDER}/receipts/{digest}.json"
+
+
+def _card(bundle: Bundle, receipt: Receipt | None, *, registered: str, checked: bool = False) -> str:
+    """The Markdown of a version: verdict and conditions first, then what it is made of, who registered it and when.
+
+    Args:
+        receipt: the newest one, None where there is none.
+        registered: who, when, from which commit.
+        checked: whether the receipt was held against what its run logged, and holds.
+    """
+    retrieval = "none"
+    if bundle.retrieval is not None:
+        fields = bundle.retrieval.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        fields |= {"retriever": bundle.retrieval.retriever, "k": bundle.retrieval.k}  # said even where they are usual
+        retrieval = json.dumps(fields, ensure_ascii=False)
+    parts = [
+        f"**{markdown(bundle.name)} {markdown(bundle.version)}** · digest {markdown_code(bundle.digest)}",
+        *(["Gate: **no receipt yet**."] if receipt is None else [_judged(receipt, checked), _conditions(receipt)]),
+        "**Model** " + markdown_code(str(bundle.model)) + f": {markdown(bundle.model.pinned.reason, None)}",
+        f"**Sampling** {markdown_code(json.dumps(dict(bundle.sampling.sent), ensure_ascii=False))}",
+        f"**Retrieval** {markdown_code(retrieval)}",
+        markdown(registered, None),
+    ]
+    head = "\n\n".join(part for part in parts if part)
+    room = min(LONGEST_PROMPT_CHARS, LONGEST_CARD_CHARS - len(head) - 300)
+    return scrub(f"{head}\n\n{_prompt(bundle, max(room, 0))}")[:LONGEST_CARD_CHARS]
+
+
+def _judged(receipt: Receipt, checked: bool) -> str:
+    by = f" by {receipt.author}" if receipt.author else ""
+    judged = f"{receipt.sentence} Judged {receipt.created_at[:16]}{by}, receipt {receipt.digest[:8]}."
+    is_open = receipt.verdict == Verdict.PASS and not checked
+    doubt = " by its receipt, which `llmlab promote` has yet to check" if is_open else ""
+    return f"Gate: **{markdown(receipt.verdict)}**{doubt}. {markdown(judged, None)}"
+
+
+def _conditions(receipt: Receipt) -> str:
+    """A table of what was asked, what was found, and what follows; categories only where they do not pass."""
+    rows = [
+        (
+            f"{c.kind}: {c.metric}{f' in {c.category}' if c.category else ''}",
+            c.verdict,
+            Interval(c.value, c.low, c.high, unit="%" if c.relative else ""),
+            c.reading,
+        )
+        for c in receipt.conditions
+        if c.kind != "category" or c.verdict != Verdict.PASS
+    ]
+    if not rows:
+        return ""
+    header = ["| condition&nbsp; | verdict&nbsp; | value&nbsp; | means |", "| --- | --- | --- | --- |"]
+    return "\n".join([*header, *(f"| {'&nbsp; | '.join(markdown(cell, None) for cell in row)} |" for row in rows)])
+
+
+def _prompt(bundle: Bundle, room: int) -> str:
+    blocks = []
+    for title, text in (("System", bundle.prompt.system), ("Template", bundle.prompt.template)):
+        cut = f"{text[: room // 2]}… ({len(text):,} characters; the whole is in bundle.json)"
+        blocks += [f"**{title}**\n\n{markdown_block(cut if len(text) > room // 2 else text)}"] if text else []
+    return "\n\n".join(blocks)

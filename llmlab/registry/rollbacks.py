@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llmlab.base.errors import RegistryError, StoreError
-from llmlab.registry.connection import Registry, alias_of, open_registry
+from llmlab.registry.connection import Registry, Version, alias_of, open_registry
 from llmlab.registry.moves import History, Move, make_move, settle
-from llmlab.registry.versions import Version, read_bundle
+from llmlab.registry.versions import read_bundle
 
 __all__ = ["check_call", "history", "pointed", "rollback"]
 
@@ -34,13 +33,12 @@ def rollback(
     past = settle(registry, name)
     current = pointed(registry, name).get(alias)
     target, remarks = _earlier(registry, past, alias, current) if to is None else _named(registry, name, to)
-    if int(target.version) == current:
+    if target.number == current:
         raise RegistryError(f"{alias} of {name} is version {current} already")
-    if (brought := past.check_of(alias, int(target.version))) is not None and brought.forced:
-        remarks.append(f"version {target.version} was made {alias} by force")
+    if (brought := past.check_of(alias, target.number)) is not None and brought.forced:
+        remarks.append(f"version {target.number} was made {alias} by force")
     noted = f"{reason} [{'; '.join(remarks)}]" if remarks else reason
-    move = past.next_move(alias, kind="rollback", to=target, before=current, reason=noted)
-    return make_move(registry, name, move, target=target, known=past)
+    return make_move(registry, past, alias, kind="rollback", to=target, before=current, reason=noted)
 
 
 def history(name: str, *, root: Path | None = None) -> History:
@@ -51,7 +49,7 @@ def history(name: str, *, root: Path | None = None) -> History:
     registry = open_registry(root, light=True)
     registry.known_model(name)
     past = settle(registry, name)
-    there = {int(held.version) for held in registry.versions(name)}
+    there = {version.number for version in registry.versions(name)}
     deleted = frozenset({move.version for move in past.moves} - there)
     return replace(past, pointed=pointed(registry, name), deleted=deleted)
 
@@ -68,16 +66,16 @@ def pointed(registry: Registry, name: str) -> Mapping[str, int]:
     return {alias: int(number) for alias, number in registry.known_model(name).aliases.items()}
 
 
-def _earlier(registry: Registry, past: History, alias: str, current: int | None) -> tuple[Any, list[str]]:
-    """The newest good version before `current`, as MLflow holds it, and why others were skipped."""
+def _earlier(registry: Registry, past: History, alias: str, current: int | None) -> tuple[Version, list[str]]:
+    """The newest good version before `current`, and why others were skipped."""
     if current is None and past.last(alias) is None:
         raise RegistryError(f"{past.name} has no alias {alias!r}, so there is nothing to roll back")
     skipped: list[str] = []
     for number in past.ways_back(alias, current):
-        held = registry.version(past.name, number)
-        wrong = f"version {number} was deleted" if held is None else _unreadable(registry, held)
-        if not wrong:
-            return held, skipped
+        version = registry.version(past.name, number)
+        wrong = f"version {number} was deleted" if version is None else _unreadable(registry, version)
+        if version is not None and not wrong:
+            return version, skipped
         skipped.append(wrong)
     stays = "is not there" if current is None else f"stays at version {current}"
     passed_over = f" (skipped: {'; '.join(skipped)})" if skipped else ""
@@ -85,17 +83,17 @@ def _earlier(registry: Registry, past: History, alias: str, current: int | None)
     raise RegistryError(f"{none}, so it {stays}; name one with `--to`")
 
 
-def _named(registry: Registry, name: str, number: int) -> tuple[Any, list[str]]:
+def _named(registry: Registry, name: str, number: int) -> tuple[Version, list[str]]:
     """The version that somebody named, and what is wrong with it: they may know better."""
-    held = registry.version(name, number)
-    if held is None:
+    version = registry.version(name, number)
+    if version is None:
         raise RegistryError(f"{name!r} has no version {number}; nothing was moved")
-    return held, [wrong] if (wrong := _unreadable(registry, held)) else []
+    return version, [wrong] if (wrong := _unreadable(registry, version)) else []
 
 
-def _unreadable(registry: Registry, held: Any) -> str:
+def _unreadable(registry: Registry, version: Version) -> str:
     try:
-        read_bundle(registry, Version.of(registry, held))
+        read_bundle(registry, version)
     except (RegistryError, StoreError) as error:
         return str(error)
     return ""

@@ -21,10 +21,10 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.export import Exported
 from llmlab.display.shown import Shown
 from llmlab.gate.decision import Receipt
-from llmlab.registry.connection import Registry, name_and_alias, open_registry
+from llmlab.registry.connection import Registry, Version, name_and_alias, open_registry
 from llmlab.registry.moves import now, read_history
 from llmlab.registry.registering import read_receipt
-from llmlab.registry.versions import Version, read_bundle, resolve
+from llmlab.registry.versions import read_bundle, resolve
 from llmlab.tracking.reach import beside
 from llmlab.tracking.store import store_uri
 

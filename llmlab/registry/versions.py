@@ -4,85 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pydantic
 
-from llmlab.base.cells import Chip
 from llmlab.base.errors import RegistryError
-from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import Bundle
-from llmlab.display.shown import Shown
-from llmlab.registry.connection import Registry, name_and_alias
-from llmlab.tracking.store import link, reported
+from llmlab.registry.connection import Registry, Version, name_and_alias
+from llmlab.tracking.store import reported
 
-__all__ = ["FOLDER", "Version", "artifact", "find", "read_bundle", "resolve", "sha256", "text_of"]
+__all__ = ["FOLDER", "artifact", "find", "read_bundle", "resolve", "sha256", "text_of"]
 
 FOLDER = "bundle"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Version(Shown):
-    """A bundle as MLflow's registry holds it.
-
-    Attributes:
-        name, number: the registered model and the version's number.
-        digest: of the bundle.
-        gate, receipt: verdict and digest of its newest receipt, "" where it has none.
-        index_digest: of the index that was searched when it was judged, "" where it searches nothing.
-        run_id, source: the MLflow run whose artifacts it is, and where in them.
-        url: its page (on a local store: once `llmlab ui` runs).
-    """
-
-    name: str
-    number: int
-    digest: str
-    bundle_version: str = ""
-    gate: str = ""
-    receipt: str = ""
-    index_digest: str = ""
-    aliases: tuple[str, ...] = ()
-    run_id: str = ""
-    source: str = ""
-    url: str = ""
-
-    @classmethod
-    def of(cls, registry: Registry, held: Any) -> Version:
-        """The value of what MLflow returns."""
-        named = ("digest", "bundle_version", "gate", "receipt", "index_digest")
-        return cls(
-            name=held.name,
-            number=int(held.version),
-            **{tag: held.tags.get(tag, "") for tag in named},
-            aliases=tuple(held.aliases),
-            run_id=held.run_id or "",
-            source=held.source,
-            url=registry.url(held.name, int(held.version)),
-        )
-
-    def _rows(self) -> list[dict[str, object]]:
-        known = self.gate in set(Verdict)
-        return [
-            {
-                "model": self.name,
-                "version": self.number,
-                "bundle": self.bundle_version,
-                "digest": self.digest[:8],
-                "gate": Verdict(self.gate).chip if known else Chip(self.gate or "no receipt"),
-                "aliases": self.aliases,
-            }
-        ]
-
-    def _sentence(self) -> str:
-        return f"In MLflow: {link(self.url)}"
-
-
 def find(registry: Registry, name: str, digest: str) -> Version | None:
     """The version with this digest, None where there is none."""
-    versions = registry.versions(name, query=f"tags.digest = '{digest}'")
-    return Version.of(registry, versions[0]) if versions else None
+    return next(iter(registry.versions(name, query=f"tags.digest = '{digest}'")), None)
 
 
 def resolve(registry: Registry, reference: Version | str) -> Version:
@@ -105,10 +43,10 @@ def resolve(registry: Registry, reference: Version | str) -> Version:
         if not text.isascii() or not text.isdigit() or not name:
             raise ValueError(f"{reference!r} names no version; write NAME/NUMBER or NAME@ALIAS")
         number = int(text)
-    held = registry.version(name, number)
-    if held is None:
+    version = registry.version(name, number)
+    if version is None:
         raise RegistryError(f"{name!r} has no version {number}")
-    return Version.of(registry, held)
+    return version
 
 
 def read_bundle(registry: Registry, version: Version) -> Bundle:

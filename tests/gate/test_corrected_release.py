@@ -53,7 +53,6 @@ def test_the_command_reads_the_labels_that_the_policy_names(folder):
 
 
 def test_labels_may_be_named_on_the_command_line(folder, planted):
-    """Another file is another set of labels: too few here."""
     few = ll.judge.Labels(planted.labels.labels[:10]).save(folder / "few.jsonl")
     done = run(folder, "--labels", str(few))
     assert done.exit_code == 2
@@ -107,29 +106,23 @@ def released(planted, folder, *, decide_on):
     return register(results.bundles["v2"], receipt=decision.receipt()), [measured]
 
 
-@pytest.mark.parametrize("decide_on", ["raw", "corrected"])
-def test_cases_added_since_are_judged_with_the_receipts_passports(project, folder, decide_on):
-    """Judged cases that pass leave the receipt standing, on raw and on corrected numbers."""
+@pytest.mark.parametrize(
+    ("decide_on", "added", "refused"),
+    [
+        ("raw", {"better": 0.5}, None),
+        ("corrected", {"better": 0.5}, None),
+        ("raw", {"better": -0.8}, "v2 against v1 breaks 1 condition"),
+        ("corrected", {"better": -0.8}, "v2 against v1 breaks 1 condition"),
+        ("corrected", {"better": 0.5, "labelled": False}, ".*carry no labels"),
+    ],
+)
+def test_judged_cases_added_since_are_judged_as_the_receipt_was(project, folder, decide_on, added, refused):
+    """With its passports: those that pass leave it standing, harm voids it, and no verdict on them is no pass."""
     planted = judged_results(200, labelled=80, seed=1, gain=0.5)
     version, passports = released(planted, folder, decide_on=decide_on)
-    grown(planted, folder, better=0.5)
-    assert promote(version, experiment=folder, reason="still better", passports=passports).version == 1
-
-
-@pytest.mark.parametrize("decide_on", ["raw", "corrected"])
-def test_harm_on_judged_cases_added_since_voids_the_receipt(project, folder, decide_on):
-    """The guard is read on them too, whose metric a judge gives."""
-    planted = judged_results(200, labelled=80, seed=1, gain=0.5)
-    version, passports = released(planted, folder, decide_on=decide_on)
-    grown(planted, folder, better=-0.8)
-    with pytest.raises(RegistryError, match="on the 30 cases added since: v2 against v1 breaks 1 condition"):
-        promote(version, experiment=folder, reason="r", passports=passports)
-
-
-def test_added_cases_without_labels_cannot_stand_in_a_corrected_release(project, folder):
-    """No verdict on them is no pass: the refusal says that labels are missing."""
-    planted = judged_results(200, labelled=80, seed=1, gain=0.5)
-    version, passports = released(planted, folder, decide_on="corrected")
-    grown(planted, folder, better=0.5, labelled=False)
-    with pytest.raises(RegistryError, match=r"added since: .*carry no labels"):
+    grown(planted, folder, **added)
+    if refused is None:
+        assert promote(version, experiment=folder, reason="still better", passports=passports).version == 1
+        return
+    with pytest.raises(RegistryError, match=f"on the 30 cases added since: {refused}"):
         promote(version, experiment=folder, reason="r", passports=passports)

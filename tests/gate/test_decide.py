@@ -53,15 +53,6 @@ def test_a_floor_is_cleared_by_the_end_of_the_interval_and_not_by_the_mean(at_le
     assert decided(policy(floors=floors), noisy(0.02)).word == word
 
 
-def test_a_floor_of_a_rate_reads_wilsons_interval():
-    """81 of 263: Wilson [0.255, 0.366] (METHODS)."""
-    scores = [1.0] * 81 + [0.0] * 182
-    results = gateable({"v1": scores, "v2": scores})
-    (condition,) = decided(policy(floors=[{"metric": "right", "at_least": 0.25}]), results).conditions
-    assert condition.verdict == "PASS"
-    assert (condition.low, condition.high) == pytest.approx((0.255289, 0.366210), abs=1e-6)
-
-
 def test_a_floor_reads_the_interval_that_the_summary_shows():
     """Clusters too: one of twenty fails as a whole; by t the interval would reach beyond 1."""
     scores, clusters = [0.0] * 4 + [1.0] * 76, [f"d{i // 4}" for i in range(80)]
@@ -246,7 +237,6 @@ def test_free_models_do_not_break_a_margin_in_percent():
 
 @pytest.mark.parametrize("rule", ["no_shown_harm", "non_inferior"])
 def test_categories_without_any_tag_are_no_pass(rule):
-    """What was asked for was not looked at."""
     decision = decided(policy(goal=superior(), categories={"rule": rule, "margin": 0.05}), noisy(0.2))
     assert decision.verdict == "INVALID"
     assert "no case has a tag" in str(decision)
@@ -356,6 +346,8 @@ def test_a_judged_metric_needs_a_passport_that_holds():
     assert decided(rules, results, passports=[passport], now=NOW).word == "PASS"
     late = decided(rules, results, passports=[passport], now=NOW + timedelta(days=365))
     assert (late.word, "expired" in late.reasons[0]) == ("INVALID", True)
+    without_limits = passport.model_copy(update={"limits": {}})
+    assert "states no limits" in decided(rules, results, passports=[without_limits], now=NOW).sentence
     assert decided(policy(goal=superior(), judge={"passport": "not required"}), results).word == "PASS"
 
 
@@ -421,25 +413,19 @@ def test_a_young_baseline_of_the_same_questions_stands_in():
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("served", "change", "reason"),
     [
-        ({"created_at": "2026-05-01T00:00:00+00:00"}, "older than 7 days"),
-        ({"golden_digest": "f" * 64}, "another golden set"),
-        ({"complete": False}, "is partial"),
+        ("m-1", {"created_at": "2026-05-01T00:00:00+00:00"}, "older than 7 days"),
+        ("m-1", {"golden_digest": "f" * 64}, "another golden set"),
+        ("m-1", {"complete": False}, "is partial"),
+        ("m-2", {}, "was served as m-2 then and as m-1 now"),
     ],
 )
-def test_an_earlier_baseline_that_does_not_fit_is_invalid(change, reason):
-    _, earlier, today = _parts()
+def test_an_earlier_baseline_that_does_not_fit_is_invalid(served, change, reason):
+    earlier, today = _parts(served)[1], _parts("m-1")[2]
     decision = decided(policy(goal=superior()), today, baseline_results=replace(earlier, **change), now=NOW)
     assert decision.word == "INVALID"
     assert reason in " ".join(decision.reasons)
-
-
-def test_a_changed_served_model_forces_a_new_baseline_run():
-    _, earlier, _ = _parts("m-1")
-    _, _, today = _parts("m-2")
-    decision = decided(policy(goal=superior()), today, baseline_results=earlier, now=NOW)
-    assert "was served as m-1 then and as m-2 now" in " ".join(decision.reasons)
 
 
 def test_the_gate_weighs_cases_by_what_they_stand_for():

@@ -45,11 +45,8 @@ def test_every_broken_limit_is_explained_and_an_undefined_figure_breaks_its_own(
 
 def test_it_comes_back_equal_and_is_strict(tmp_path):
     assert JudgePassport.load(passport().save(tmp_path / "p.json")) == passport()
-    for change in ({"labels_digest": "c" * 64}, {"more": 1}, {"expires_at": "soon"}):
-        with pytest.raises(FileRuleError, match=r"passport\.json"):
-            JudgePassport.from_json(json.dumps({**json.loads(passport().to_json()), **change}))
-    with pytest.raises(FileRuleError, match="cannot be read"):
-        JudgePassport.load(tmp_path / "none.json")
+    with pytest.raises(FileRuleError, match=r"passport\.json"):
+        JudgePassport.from_json(json.dumps({**json.loads(passport().to_json()), "expires_at": "soon"}))
 
 
 def test_a_limit_has_one_bound():

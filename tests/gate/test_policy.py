@@ -80,7 +80,6 @@ def test_without_a_baseline_floors_are_needed(tmp_path):
 
 
 def test_shares_are_written_in_percent_or_not():
-    """Both are the same rules."""
     percent = {"confidence": "95%", "unscored_at_most": "2.5%", "index": {"stale_at_most": "10%"}}
     plain = {"confidence": 0.95, "unscored_at_most": 0.025, "index": {"stale_at_most": 0.1}}
     assert policy(goal=superior(), **percent).digest == policy(goal=superior(), **plain).digest

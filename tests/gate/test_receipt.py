@@ -40,12 +40,9 @@ def test_it_comes_back_equal_and_is_strict(receipt, tmp_path):
     path = receipt.save(tmp_path / "receipt.json")
     assert Receipt.load(path) == receipt
     assert Receipt.load(path).digest == receipt.digest
-    for change in ({"verdict": "FAIL"}, {"more": 1}, {"digest": "0" * 64}, {"n_cases": "200"}):
+    for change in ({"verdict": "FAIL"}, {"more": 1}, {"n_cases": "200"}):  # the rest: `base/test_documents`
         with pytest.raises(FileRuleError, match=r"receipt\.json"):
             Receipt.from_json(json.dumps({**json.loads(receipt.to_json()), **change}))
-    for text in ("", "[]", "null", "{}", "{", '{"digest": NaN}'):
-        with pytest.raises(FileRuleError):
-            Receipt.from_json(text)
 
 
 def test_deciding_again_from_the_logged_file_confirms_it(results, receipt, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import TransportError
-from llmlab.guards import Guard, guard, guarded
+from llmlab.guards import guard, guarded
 
 BUNDLE = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
 MAIL = "I am jo@firma.de, how do I drop NaN?"
@@ -28,7 +28,6 @@ def ask(*guards, question=MAIL, replies=echo):
 
 
 def test_personal_data_is_taken_out_before_the_model_sees_it():
-    """Redacting on the input side changes the request, and the answer says that the guard fired."""
     answer, asked = ask(guard(ll.scorers.no_pii, side="input", then="redact"))
     assert asked == ["I am [email address], how do I drop NaN?"]
     assert "jo@firma.de" not in answer.text
@@ -90,7 +89,6 @@ def test_guards_are_applied_in_their_order_and_what_one_redacts_the_next_does_no
 
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_what_redacting_leaves_behind_is_refused(side):
-    """A `redact` that finds less than its scorer lets nothing through."""
 
     @ll.scorer(redact=lambda text: text.replace("tax", "", 1))
     def leaky(case, generation):
@@ -103,7 +101,6 @@ def test_what_redacting_leaves_behind_is_refused(side):
 
 @pytest.mark.parametrize(("when_broken", "status"), [("fire", "refused"), ("pass", "ok")])
 def test_a_broken_guard_does_what_it_was_told_and_is_named(when_broken, status):
-    """Whether the service stops or goes on without it is said in the guard; a trace counts it either way."""
 
     async def down(case, generation):
         raise ll.LlmlabError("nobody answers")
@@ -326,12 +323,6 @@ def test_keys_and_blocked_terms_are_found_and_taken_out():
     assert asked == ["[removed] or [removed], not acmeology?"]
     with pytest.raises(ValueError, match="terms"):
         ll.scorers.no_terms(" ")
-
-
-def test_a_guard_is_a_value_that_shows_itself():
-    shown = guard(ll.scorers.no_pii, side="output", then="refuse")
-    assert isinstance(shown, Guard)
-    assert "no_pii" in str(shown)
 
 
 def test_what_a_tool_call_holds_is_refused_where_it_would_be_redacted():

@@ -113,7 +113,6 @@ def test_unscored_answers_stay_and_lost_ones_are_no_gain():
     ],
 )
 def test_what_cannot_be_reckoned_is_refused(changes, error, told):
-    """A check that is the quality, an unknown variant, a cost that nobody knows, a check that never differs."""
     with pytest.raises(error, match=told):
         reckoned(checked(worked(times=1), lambda number: 1, name="same"), **changes)
 

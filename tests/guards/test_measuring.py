@@ -70,16 +70,18 @@ def test_it_works_inside_a_running_loop():
     assert asyncio.run(inside()).of("no_terms").n == 4
 
 
-@pytest.mark.parametrize("counts", [(3, 1, 0, 0), (0, 0, 1, 3)])
-def test_a_set_of_one_kind_measures_nothing(counts):
-    with pytest.raises(DataError, match="labelled set"):
-        measure(texts(*counts), [MARKS])
-
-
-@pytest.mark.parametrize("guards", [[], [MARKS, MARKS]])
-def test_guards_need_names_of_their_own(guards):
-    with pytest.raises(ValueError, match="guards"):
-        measure(texts(1, 1, 1, 1), guards)
+@pytest.mark.parametrize(
+    ("counts", "guards", "error", "rule"),
+    [
+        ((3, 1, 0, 0), [MARKS], DataError, "labelled set"),
+        ((0, 0, 1, 3), [MARKS], DataError, "labelled set"),
+        ((1, 1, 1, 1), [], ValueError, "guards"),
+        ((1, 1, 1, 1), [MARKS, MARKS], ValueError, "guards"),
+    ],
+)
+def test_a_set_of_one_kind_measures_nothing_and_guards_need_names_of_their_own(counts, guards, error, rule):
+    with pytest.raises(error, match=rule):
+        measure(texts(*counts), guards)
 
 
 def test_marks_find_few_of_the_injections_that_somebody_else_collected():

@@ -22,11 +22,12 @@ from typing import Any, ParamSpec, TypeVar
 from llmlab import tracking
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate import Decision, GatePolicy, Look
-from llmlab.registry.connection import HISTORY, Registry, open_registry
+from llmlab.registry.connection import HISTORY, Registry, Version, open_registry
 from llmlab.registry.moves import Move, make_move, now, settle
 from llmlab.registry.registering import register
 from llmlab.registry.release import ledger
-from llmlab.registry.versions import Version, sha256
+from llmlab.registry.rollbacks import pointed
+from llmlab.registry.versions import sha256
 from llmlab.results.results import Results
 from tests.made_results import experiment, made
 
@@ -88,12 +89,10 @@ def registered(root: Path, n: int, *, name: str = "qa") -> tuple[Registry, list[
 
 def moved(registry: Registry, version: Version, *, alias: str = "production", follows: int | None = None) -> Move:
     """The alias moved as `promote` does once its checks are done."""
-    history, target = settle(registry, version.name), registry.version(version.name, version.number)
-    before = registry.model(version.name).aliases.get(alias)
-    before = None if before is None else int(before)
-    move = history.next_move(alias, kind="promote", to=target, before=before, reason="a test")
-    move = replace(move, who="somebody", follows=move.follows if follows is None else follows)
-    return make_move(registry, version.name, move, target=target, known=history)
+    past = settle(registry, version.name)
+    facts = {"who": "somebody"} | ({} if follows is None else {"follows": follows})
+    before = pointed(registry, version.name).get(alias)
+    return make_move(registry, past, alias, kind="promote", to=version, before=before, reason="a test", **facts)
 
 
 @built_once
@@ -132,7 +131,9 @@ def row(registry: Registry, record: str) -> None:
 
 def version_of(registry: Registry, number: int) -> Version:
     """A version of the model as it is now."""
-    return Version.of(registry, registry.version("qa", number))
+    version = registry.version("qa", number)
+    assert version is not None
+    return version
 
 
 def artifact(root: Path, pattern: str, *, run_id: str = "") -> Path:

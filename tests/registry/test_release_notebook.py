@@ -36,7 +36,7 @@ def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(proj
     released = run_notebook(RELEASE, {"promote": "true", "reason": "names more of the right functions"})
     assert released.exit_code == 0, released.message
     assert registry.model("pandas_help").aliases == {"staging": 1, "production": 1}
-    assert [int(found.version) for found in registry.versions("pandas_help")] == [1]
+    assert [version.number for version in registry.versions("pandas_help")] == [1]
     receipt = read_receipt(registry, resolve(registry, "pandas_help@production"))
     assert isinstance(receipt, Receipt)
     assert receipt.candidates_tried == 1

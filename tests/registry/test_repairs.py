@@ -34,7 +34,6 @@ from tests.registry.made import (
 
 
 def test_a_half_made_move_to_a_version_that_was_deleted_since_is_void(project: Path) -> None:
-    """It stands in the history as lost; looking, auditing, moving on and moving back go on."""
     registry, (one, two, three) = registered(project, 3)
     moved(registry, one)
     half(registry, two.number, follows=1)
@@ -60,7 +59,6 @@ def test_a_half_made_move_to_a_version_that_was_deleted_since_is_void(project: P
     ],
 )
 def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: str, project: Path) -> None:
-    """Malformed, or of a newer llmlab: told, and no hindrance to anything."""
     registry, _ = released(project, 2)
     row(registry, record)
     past = history("qa")
@@ -73,7 +71,6 @@ def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: 
 
 
 def test_a_move_with_facts_of_a_newer_llmlab_is_read_without_them(project: Path) -> None:
-    """An older checkout must not take it for no move at all."""
     registry, (one, two) = registered(project, 2)
     moved(registry, one)
     half(registry, two.number, follows=1, weather="rain")
@@ -82,21 +79,24 @@ def test_a_move_with_facts_of_a_newer_llmlab_is_read_without_them(project: Path)
 
 
 def test_history_names_what_the_store_says_after_a_move_by_hand(project: Path) -> None:
-    """Set, or removed: the sentence has today's version, and the last move beside it."""
     registry, _ = released(project, 2)
     assert "production is version 2." in str(history("qa"))
     registry.client.set_registered_model_alias("qa", "production", "1")
     assert "production is version 1, set by hand (the last move was to version 2)" in str(history("qa"))
     registry.client.delete_registered_model_alias("qa", "production")
     assert "production is removed by hand (the last move was to version 2)" in str(history("qa"))
+    assert "removed by hand" in audit("qa").wrong[0].what
 
 
-def test_a_rollback_puts_back_an_alias_that_was_removed_by_hand(project: Path) -> None:
-    """What is undone is the removal."""
+@pytest.mark.parametrize("before", [1, None], ids=["set", "removed"])
+def test_a_rollback_undoes_what_was_done_to_an_alias_by_hand(project: Path, before: int | None) -> None:
+    """The way back is the last version that llmlab moved it to."""
     registry, _ = released(project, 2)
     registry.client.delete_registered_model_alias("qa", "production")
+    if before is not None:
+        registry.client.set_registered_model_alias("qa", "production", str(before))
     back = rollback("qa", reason="who did this?")
-    assert (back.before, back.version) == (None, 2)
+    assert (back.before, back.version) == (before, 2)
     assert alias_now(registry) == 2
     assert audit("qa").wrong == ()
 
@@ -114,7 +114,6 @@ def test_a_deleted_production_version_is_told_and_rolled_back_from(project: Path
 
 
 def test_a_rollback_names_what_it_skips_and_prefers_what_can_be_read(project: Path) -> None:
-    """Deleted and damaged versions are no way back; why stands in the history."""
     registry, _ = released(project, 4)
     registry.client.delete_model_version("qa", "3")
     artifact(project, "bundle.json", run_id=version_of(registry, 2).run_id).write_text("{}", encoding="utf-8")
@@ -144,7 +143,6 @@ def test_a_rollback_to_a_version_that_was_forced_says_so(project: Path) -> None:
 
 
 def test_registering_a_damaged_bundle_anew_mends_it(project: Path) -> None:
-    """The same version, with the content that its digest asks for."""
     registry, (one,) = released(project, 1)
     for harm in (lambda file: file.write_text("{}", encoding="utf-8"), lambda file: file.unlink()):
         harm(artifact(project, "bundle.json", run_id=one.run_id))
@@ -185,14 +183,6 @@ def test_force_works_where_the_evidence_itself_is_gone(gone: str, told: str, pro
         promote(version, experiment=folder, reason="r")
     move = promote(version, experiment=folder, reason="r", force=True)
     assert (move.forced, told in move.reason) == (True, True)
-
-
-def test_a_version_that_was_deleted_is_no_way_back(project: Path) -> None:
-    registry, _ = released(project, 2)
-    registry.client.delete_model_version("qa", "1")
-    with pytest.raises(RegistryError, match="version 1 was deleted"):
-        rollback("qa", reason="r")
-    assert alias_now(registry) == 2
 
 
 def test_an_audit_warns_while_production_rests_on_a_run_in_the_trash(project: Path) -> None:

@@ -30,7 +30,7 @@ PROMOTER = textwrap.dedent("""
     import random, sys, time
     from llmlab.base.errors import RegistryError, StoreError
     from llmlab.registry.connection import open_registry
-    from llmlab.registry.moves import Move, make_move, now, settle
+    from llmlab.registry.moves import make_move, settle
 
     me, trials = sys.argv[1], int(sys.argv[2])
     outcomes = {"won": 0, "lost": 0, "away": 0}
@@ -41,11 +41,8 @@ PROMOTER = textwrap.dedent("""
     while outcomes["won"] + outcomes["lost"] < trials:
         try:
             past = settle(registry, "qa")
-            last = past.last("production")
-            target = random.Random(f"{me}{outcomes}").choice(targets)
-            move = Move(alias="production", kind="promote", before=last.version, version=int(target.version), who=me,
-                        when=now(), digest=target.tags["digest"], follows=last.number, reason="at once")
-            make_move(registry, "qa", move, target=target, known=past)
+            before, to = past.last("production").version, random.Random(f"{me}{outcomes}").choice(targets)
+            make_move(registry, past, "production", kind="promote", to=to, before=before, reason="at once")
             outcomes["won"] += 1
         except RegistryError:
             outcomes["lost"] += 1

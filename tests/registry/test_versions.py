@@ -33,7 +33,6 @@ def test_a_version_lies_over_the_artifacts_of_the_run_that_measured_it(project: 
 
 
 def test_a_newer_receipt_is_added_to_the_version_that_is_there(project: Path) -> None:
-    """An older one does not replace it."""
     results, decision, _ = judged(project)
     receipt = decision.receipt()
     older = receipt.model_copy(update={"created_at": "2020-01-01T00:00:00+00:00"})
@@ -45,7 +44,6 @@ def test_a_newer_receipt_is_added_to_the_version_that_is_there(project: Path) ->
 
 
 def test_the_description_lets_a_person_decide(project: Path) -> None:
-    """Verdict, conditions with intervals, digest, model, sampling, prompt, who and when; the link is printed."""
     version, _ = gated(project)
     shown = open_registry().version("qa", 1).description
     facts = (
@@ -84,14 +82,12 @@ def test_a_very_long_prompt_is_cut_and_said_so(project: Path) -> None:
 
 
 def test_an_unpinned_model_is_refused(project: Path) -> None:
-    """What may change under us cannot be released."""
     floating = Bundle.from_prompt("{{ question }}", model="openai/gpt-4o", name="qa")
     with pytest.raises(FloatingModelError, match="not pinned"):
         register(floating)
 
 
 def test_a_key_in_a_bundle_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of it reaches the store."""
     monkeypatch.setenv("OPENAI_API_KEY", "canary-51c0ffee")
     with pytest.raises(DataError, match="OPENAI_API_KEY"):
         register(bundle(template="{{ question }} canary-51c0ffee"))
@@ -99,7 +95,6 @@ def test_a_key_in_a_bundle_is_refused(project: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_two_processes_that_register_at_once_get_the_same_version(project: Path) -> None:
-    """The copy that came second is taken back."""
     open_registry()
     with ThreadPoolExecutor(4) as pool:
         numbers = {version.number for version in pool.map(lambda _: register(bundle()), range(4))}
