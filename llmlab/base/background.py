@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["collecting_rarely", "in_thread", "run_in_background", "stopped_by"]
+__all__ = ["beside", "collecting_rarely", "in_thread", "run_in_background", "stopped_by"]
 
 T = TypeVar("T")
 TICK_S = 0.1
@@ -58,22 +59,17 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
             raise asyncio.CancelledError
         return await make()
 
-    def work() -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                value = runner.run(main())
-            done.set_result(value)
-        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
-            done.set_exception(error)
+    def work() -> T:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(main())
 
     def cancel() -> None:
         for task in tasks:
             if task is not None:
                 task.cancel()
 
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="llmlab-background", daemon=True)
     try:
-        thread.start()
+        _start(work, done, name="llmlab-background")  # interrupted here, too, it is cancelled
         while not done.done():
             _raise_if_stopped()
             wait([done], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
@@ -129,24 +125,30 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
     Unlike `asyncio.to_thread` as many run at once as are asked for, and none keeps the process from ending.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[tuple[T | None, BaseException | None]] = loop.create_future()
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
 
-    def settle(outcome: tuple[T | None, BaseException | None]) -> None:
-        if not done.done():  # whoever waited was cancelled
-            done.set_result(outcome)
-
-    def work() -> None:
-        outcome: tuple[T | None, BaseException | None]
-        try:
-            outcome = (function(*arguments), None)
-        except BaseException as error:  # noqa: BLE001  # raised again where it is awaited
-            outcome = (None, error)
+    def tell(_: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-            loop.call_soon_threadsafe(settle, outcome)
+            loop.call_soon_threadsafe(over.set)
 
-    threading.Thread(target=copy_context().run, args=(work,), name="llmlab-call", daemon=True).start()
-    value, error = await done
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]  # None only where the function gave None
+    answer = beside(partial(function, *arguments), name="llmlab-call")
+    answer.add_done_callback(tell)
+    await over.wait()
+    return answer.result()
+
+
+def beside(ask: Callable[[], T], *, name: str) -> Future[T]:
+    """What `ask()` will have returned or raised in a thread of its own, which the process does not wait for."""
+    answer: Future[T] = Future()
+    _start(ask, answer, name=name)
+    return answer
+
+
+def _start(ask: Callable[[], T], answer: Future[T], *, name: str) -> None:
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(run,), name=name, daemon=True).start()

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llmlab.base.background import beside
 from llmlab.base.errors import RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
@@ -25,7 +26,6 @@ from llmlab.registry.connection import Registry, Version, name_and_alias, open_r
 from llmlab.registry.moves import now, read_history
 from llmlab.registry.registering import read_receipt
 from llmlab.registry.versions import read_bundle, resolve
-from llmlab.tracking.reach import beside
 from llmlab.tracking.store import store_uri
 
 __all__ = ["Served", "export", "load", "released"]

@@ -12,19 +12,19 @@ import os
 import sqlite3
 import ssl
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from llmlab.base.background import beside
 from llmlab.base.cells import plain
 from llmlab.base.errors import StoreError
 from llmlab.base.private import scrub
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TRANSFER_S",
-    "beside",
     "check_artifacts",
     "check_store",
     "patient",
@@ -71,23 +70,9 @@ def patient(uri: str, client: Any, *, longest_s: float | None = None) -> MlflowC
     return client if sqlite_path(uri) is not None else cast("MlflowClient", _Patient(uri, client, longest_s))
 
 
-def beside(ask: Callable[[], Answer], *, name: str = "llmlab-store") -> Future[Answer]:
-    """What `ask()` will have returned or raised in a thread of its own, which the process does not wait for."""
-    answer: Future[Answer] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(ask())
-        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return answer
-
-
 def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     """What `ask()` returns or raises; TimeoutError, and a thread left behind, where that takes longer."""
-    answer = beside(ask)
+    answer = beside(ask, name="llmlab-store")
     if not wait([answer], seconds).done:
         raise TimeoutError(f"no answer within {seconds:.3g} s")
     return answer.result()
