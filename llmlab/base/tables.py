@@ -215,14 +215,7 @@ def csv_cell(value: Any) -> Any:
 
 def read_back(frame: pd.DataFrame) -> pd.DataFrame:
     """The table without the marks that `csv_cell` set, in cells and names of columns."""
-    if not frame.columns.is_unique:  # whoever reads it will refuse it
-        return frame
-    texts = {
-        name: [_read(value) for value in frame[name].tolist()]
-        for name in frame.columns
-        if frame[name].map(lambda value: isinstance(value, str) and value.startswith(_GUARD)).any()
-    }
-    return frame.assign(**texts).rename(columns=_read) if texts or any(map(_is_marked, frame.columns)) else frame
+    return frame.map(_unmarked).rename(columns=_unmarked)
 
 
 def separator_of(text: str) -> str:
@@ -245,9 +238,6 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
     return Path(path)
 
 
-def _is_marked(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(_GUARD) and _FORMULA.match(value) is not None
-
-
-def _read(value: Any) -> Any:
-    return value[len(_GUARD) :] if _is_marked(value) else value
+def _unmarked(value: Any) -> Any:
+    is_marked = isinstance(value, str) and value.startswith(_GUARD) and _FORMULA.match(value)
+    return value[len(_GUARD) :] if is_marked else value

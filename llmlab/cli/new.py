@@ -83,18 +83,12 @@ FEW_CLUSTERS = 15  # below, Student's t alone makes an interval a tenth wider, a
 ANSWER_TOKENS, TOKENS_WITH_THOUGHT = 400, 4_000
 OWN_KEY = "LLM_API_KEY"  # for an address that belongs to no provider
 
-_METRICS: dict[Kind, tuple[str, ...]] = {
-    "nothing": (),
-    "facts": ("mentions_expected",),
-    "numbers": ("numbers_equal",),
-    "label": ("label",),
-    "json": ("json_fields", "json_equal"),
-}
-_SAID: dict[Kind, str] = {
-    "facts": "facts that an answer mentions (mentions_expected)",
-    "numbers": "numbers that an answer states (numbers_equal)",
-    "label": "classes (label)",
-    "json": "JSON (json_fields, json_equal)",
+_KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {  # what is expected -> in words, and its scorers
+    "nothing": ("nothing is named", ()),
+    "facts": ("facts that an answer mentions (mentions_expected)", ("mentions_expected",)),
+    "numbers": ("numbers that an answer states (numbers_equal)", ("numbers_equal",)),
+    "label": ("classes (label)", ("label",)),
+    "json": ("JSON (json_fields, json_equal)", ("json_fields", "json_equal")),
 }
 _EXPERIMENT = """\
 scorers: [{scorers}]
@@ -140,15 +134,14 @@ class _Columns:
     cluster: str | None
 
     @property
-    def said(self) -> str:
-        """As `question = Frage, expected = Antwort`."""
-        rest = {"expected": self.expected, "id": self.id, "tags": self.tags, "cluster": self.cluster}
-        return ", ".join(f"{key} = {column}" for key, column in {**self.inputs, **rest}.items() if column)
+    def named(self) -> dict[str, str | None]:
+        """What each field of a case is read from, None where there is no such column."""
+        return {"expected": self.expected, "id": self.id, "tags": self.tags, "cluster": self.cluster}
 
     @property
-    def used(self) -> set[str | None]:
-        """The columns that are read."""
-        return {*self.inputs.values(), self.expected, self.id, self.tags, self.cluster}
+    def used(self) -> dict[str, str]:
+        """As {"question": "Frage", "expected": "Antwort"}."""
+        return {**self.inputs, **{field: column for field, column in self.named.items() if column}}
 
 
 @click.command("new")
@@ -189,22 +182,16 @@ def new(
     kind = _kind(table, columns.expected) if expected_is is None or columns.expected is None else expected_is
     golden = _golden_set(table, columns, kind, name=name)
     sampling, about_model = _sampling(model)
-    names = _METRICS[kind]
-    gate = propose_for_cases(golden, metric=[*names, "not_refused"][0], guards=["not_refused"] if names else [])
+    expected, of_expected = _KINDS[kind]
+    scorers = [*of_expected, "not_refused"]
+    gate = propose_for_cases(golden, metric=scorers[0], guards=scorers[-1:] if of_expected else [])
     pin = f"The model is {'pinned' if model.pinned else 'not pinned'}: {model.pinned.reason}."
     pin += "" if model.pinned else _VOUCH
-    readme = _README.format(
-        name=name,
-        cases=counted(len(golden), "case"),
-        file=path.name,
-        model=model,
-        expected=_SAID.get(kind, "nothing is named"),
-        pin=pin,
-    )
+    cases = counted(len(golden), "case")
     files = {
-        "README.md": readme,
+        "README.md": _README.format(name=name, cases=cases, file=path.name, model=model, expected=expected, pin=pin),
         "gate.yaml": gate.to_yaml(),
-        "experiment.yaml": _SCORERS_NOTE.get(kind, "") + _EXPERIMENT.format(scorers=", ".join([*names, "not_refused"])),
+        "experiment.yaml": _SCORERS_NOTE.get(kind, "") + _EXPERIMENT.format(scorers=", ".join(scorers)),
     }
     if base_url:
         files["endpoints.yaml"], about_key = _endpoints(model, base_url, key_env)
@@ -213,9 +200,9 @@ def new(
     bundles = _bundles(name, model, sampling, golden=golden, columns=columns, kind=kind)
     _write(folder, files, bundles=bundles, golden=golden)
     notes = _notes(table, columns, kind, golden)
-    said = [f"gate.yaml: {metric}: {remark}" for metric, remark in gate.remarks]
-    head = f"experiments/{name} has {counted(len(golden), 'case')} and two prompts."
-    lines = [head, *notes, *said, *about_model, pin, *([about_key] if about_key else []), "", "Next:", _next(name)]
+    remarks = [f"gate.yaml: {metric}: {remark}" for metric, remark in gate.remarks]
+    head = f"experiments/{name} has {cases} and two prompts."
+    lines = [head, *notes, *remarks, *about_model, pin, *([about_key] if about_key else []), "", "Next:", _next(name)]
     click.echo("\n".join(plain(line, None) for line in lines))
 
 
@@ -313,22 +300,21 @@ def _kind(table: Table, column: str | None) -> Kind:
 
 
 def _golden_set(table: Table, columns: _Columns, kind: Kind, *, name: str) -> GoldenSet:
-    rest: dict[str, Any] = {"expected": columns.expected, "id": columns.id, "tags": columns.tags}
-    rest |= {"cluster": columns.cluster, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
-    loaded = GoldenSet.from_table(table.path, inputs=columns.inputs, **rest)
-    return GoldenSet(tuple(replace(case, source=table.path.name) for case in loaded), name=name)
+    named: dict[str, Any] = {**columns.named, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
+    cases = GoldenSet.from_table(table.path, inputs=columns.inputs, **named)
+    return GoldenSet(tuple(replace(case, source=table.path.name) for case in cases), name=name)
 
 
 def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> list[str]:
-    notes = [f"Columns: {columns.said}."]
+    notes = [f"Columns: {', '.join(f'{field} = {column}' for field, column in columns.used.items())}."]
     parts = {c for c in table.cells.columns if c.rpartition(".")[0] in table.cells.columns}  # keys within another
-    if unused := [str(column) for column in table.cells.columns if column not in columns.used | parts]:
+    if unused := [str(column) for column in table.cells.columns if column not in {*columns.used.values(), *parts}]:
         notes.append(f"Not used: {', '.join(unused)}.")
     if columns.expected is None:
         notes.append("No column of expected answers: only refusals, length and cost can be compared (see --expected).")
     else:
         named = f": {', '.join(_labels(golden))}" if kind == "label" else ""
-        notes.append(f"Expected are {_SAID[kind]}{named}. If that is wrong: --expected-is.")
+        notes.append(f"Expected are {_KINDS[kind][0]}{named}. If that is wrong: --expected-is.")
     if kind == "facts" and any(len(fact) > LONG_ANSWER_CHARS for case in golden for fact in case.facts):
         notes.append(
             "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
@@ -350,9 +336,8 @@ def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> li
 def _labels(golden: GoldenSet) -> list[str]:
     """The classes in the order of the file, as they are first written."""
     labels: dict[str, str] = {}
-    for case in golden:
-        for fact in case.facts:
-            labels.setdefault(fact.casefold(), fact)
+    for fact in (fact for case in golden for fact in case.facts):
+        labels.setdefault(fact.casefold(), fact)
     return list(labels.values())
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -47,10 +47,8 @@ def ui(port: int) -> None:
     if store.uri.startswith("http"):
         click.echo(f"The tracking store is a server that runs already: {store.url()}")
         return
-    hidden = {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_TRACKING_URI": ""}  # a password stays out of `ps`
-    command, log = _ui_command(store, port), runs_folder() / "ui.log"
     with ui_runs(port):
-        _run_server("ui", command, port=port, log=log, say=partial(_links, store), environment=hidden)
+        _run_server("ui", _ui_options(store), port=port, database=store.uri, say=partial(_links, store))
 
 
 @click.command("server")
@@ -71,18 +69,9 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
     artifacts = (artifacts or folder / "server-artifacts").resolve()
     artifacts.mkdir(parents=True, exist_ok=True)
     backend = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}")
-    allowed = [f"{name}:{port}" for name in (HOST, "localhost")] + list(hosts)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", str(workers), "--artifacts-destination", artifacts.as_uri()]
-    command += ["--allowed-hosts", ",".join(allowed)]
-    _run_server(
-        "server",
-        command,
-        port=port,
-        log=folder / "server.log",
-        say=lambda address: _server_text(address, artifacts),
-        environment={"MLFLOW_BACKEND_STORE_URI": backend, "MLFLOW_TRACKING_URI": ""},  # a password stays out of `ps`
-    )
+    allowed = ",".join([f"{HOST}:{port}", f"localhost:{port}", *hosts])
+    options = ["--workers", str(workers), "--artifacts-destination", artifacts.as_uri(), "--allowed-hosts", allowed]
+    _run_server("server", options, port=port, database=backend, say=partial(_server_text, artifacts))
 
 
 @click.command("sync")
@@ -97,11 +86,9 @@ def sync(*, here: bool) -> None:
     click.echo(f"{len(done)} waiting results were logged." if done else "Nothing was waiting.")
 
 
-def _ui_command(store: Store, port: int) -> Sequence[str]:
-    """The server on the store, one worker: it serves one person."""
+def _ui_options(store: Store) -> list[str]:
     artifacts = [] if store.artifacts is None else ["--default-artifact-root", store.artifacts.as_uri()]
-    served = ["--host", HOST, "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "ui", *artifacts, *served]
+    return ["--workers", "1", *artifacts]  # it serves one person
 
 
 def _links(store: Store, address: str) -> str:
@@ -116,7 +103,7 @@ def _links(store: Store, address: str) -> str:
     return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
 
 
-def _server_text(address: str, artifacts: Path) -> str:
+def _server_text(artifacts: Path, address: str) -> str:
     kind = "PostgreSQL" if os.environ.get("MLFLOW_BACKEND_STORE_URI", "").startswith("postgresql") else "a local file"
     return "\n".join(
         [
@@ -128,25 +115,21 @@ def _server_text(address: str, artifacts: Path) -> str:
     )
 
 
-def _run_server(
-    name: str,
-    command: Sequence[str],
-    *,
-    port: int,
-    log: Path,
-    say: Callable[[str], str],
-    environment: Mapping[str, str],
-) -> None:
-    """Run a server until Ctrl+C or SIGTERM, its own messages in `log`; `say` gives what is printed once it answers.
+def _run_server(name: str, options: Sequence[str], *, port: int, database: str, say: Callable[[str], str]) -> None:
+    """Run `mlflow ui` or `mlflow server`, called like our command, until Ctrl+C or SIGTERM.
 
-    `name` is that of the `llmlab` command, for the advice to take another port.
+    Its own messages are in a log in mlruns/; `say` gives what is printed once it answers.
     """
     _refuse_taken(name, port)
-    calm = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # else six more processes that nothing uses
+    log, calm = (
+        runs_folder() / f"{name}.log",
+        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )  # else six processes more
+    hidden = {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_TRACKING_URI": ""}  # a password stays out of `ps`
     with log.open("wb") as messages:
         server = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
-            command,
-            env={**os.environ, **calm, **environment},
+            [sys.executable, "-m", "mlflow", name, "--host", HOST, "--port", str(port), *options],
+            env={**os.environ, **calm, **hidden},
             stdout=messages,
             stderr=messages,
             start_new_session=True,  # Ctrl+C reaches this process only, which then stops the server and its worker

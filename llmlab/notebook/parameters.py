@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from llmlab.base.errors import FileRuleError
 from llmlab.display.shown import Shown
 
-__all__ = ["Parameter", "parse_parameters", "read_parameters"]
+__all__ = ["Parameter", "parse_parameters", "read_parameters", "tags_of", "whole"]
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _PLAIN_TYPES = (bool, int, float, str, list, dict)
@@ -46,7 +46,7 @@ def read_parameters(notebook: Mapping[str, Any], *, path: str | Path) -> tuple[P
     Raises:
         FileRuleError: the cell is not Python, or a default is not a plain value.
     """
-    source = next((_source(cell) for cell in notebook["cells"] if "parameters" in _tags(cell)), "")
+    source = next((whole(cell.get("source", "")) for cell in notebook["cells"] if "parameters" in tags_of(cell)), "")
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
@@ -140,9 +140,8 @@ def _type(kind: ast.expr) -> Any:
         return _GENERICS[name][ast.literal_eval(kind.slice)]
     parts = tuple(map(_type, kind.slice.elts if isinstance(kind.slice, ast.Tuple) else [kind.slice]))
     filled = _GENERICS[name][parts if len(parts) > 1 else parts[0]]
-    return (
-        Annotated[filled, Field(strict=False)] if name == "list" else filled
-    )  # a tuple will do, its items stay strict
+    # of a list a tuple will do, its items stay strict
+    return Annotated[filled, Field(strict=False)] if name == "list" else filled
 
 
 def _alternatives(kind: ast.expr) -> list[ast.expr]:
@@ -183,11 +182,12 @@ def _comments(source: str) -> dict[int, str]:
     return {token.start[0]: re.sub(r"^#+\s*", "", token.string) for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _source(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
-
-
-def _tags(cell: Mapping[str, Any]) -> Sequence[str]:
+def tags_of(cell: Mapping[str, Any]) -> Sequence[str]:
+    """The tags of a cell, none where it has none."""
     tags: Sequence[str] = cell.get("metadata", {}).get("tags", ())
     return tags
+
+
+def whole(text: str | Sequence[str]) -> str:
+    """A text of a notebook's file, which may keep it as a list of lines."""
+    return text if isinstance(text, str) else "".join(text)

@@ -21,7 +21,7 @@ from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
 from llmlab.notebook.kernel import VERDICT_FILE, kernel_manager_class, verdict_word
 from llmlab.notebook.outcome import CellRun, NotebookRun
-from llmlab.notebook.parameters import parse_parameters, read_parameters
+from llmlab.notebook.parameters import parse_parameters, read_parameters, tags_of, whole
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
 
 __all__ = ["read_notebook", "run_notebook"]
@@ -97,26 +97,19 @@ def template(name: str = "") -> Path:
 def read_notebook(path: Path) -> Any:
     """The notebook in a file, in today's format; FileRuleError for anything else."""
     import nbformat
+    from nbformat import ValidationError as Invalid
 
     try:
         text = path.read_text(encoding="utf-8")
         if not isinstance(raw := json.loads(text), dict) or raw.get("nbformat") not in (3, 4):
-            raise nbformat.ValidationError("no nbformat 3 or 4 in it")
+            raise Invalid("no nbformat 3 or 4 in it")
         notebook = nbformat.reads(text, as_version=4)
         nbformat.validate(notebook)
     except OSError as error:
         beside = ", ".join(sorted(other.name for other in path.parent.glob("*.ipynb")))
         hint = f"; beside it are: {beside}" if isinstance(error, FileNotFoundError) and beside else ""
         raise FileRuleError(f"cannot be read ({error.strerror}){hint}", path=path) from None
-    except (
-        ValueError,
-        nbformat.ValidationError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        RecursionError,
-        AssertionError,
-    ) as error:
+    except (ValueError, Invalid, AttributeError, KeyError, TypeError, RecursionError, AssertionError) as error:
         first = str(error).partition("\n")[0]
         raise FileRuleError(f"is not a Jupyter notebook ({first})", path=path) from None
     return notebook
@@ -185,19 +178,17 @@ def _verdict_of(error: Any, verdict_file: Path) -> tuple[Verdict, bool, str]:
 def _tables(notebook: Mapping[str, Any]) -> Iterator[str]:
     """The text of every output of the cells tagged `report`; a figure has none."""
     for cell in notebook["cells"]:
-        if "report" not in cell["metadata"].get("tags", ()):
-            continue
-        for output in cell.get("outputs", ()):
+        for output in cell.get("outputs", ()) if "report" in tags_of(cell) else ():
             shown = output.get("data", {})
             text = output.get("text") if output.get("name") == "stdout" else shown.get("text/plain")
             if text and not any(mime.startswith("image/") for mime in shown):
-                yield (text if isinstance(text, str) else "".join(text)).rstrip()
+                yield whole(text).rstrip()
 
 
 def _cells(notebook: Mapping[str, Any]) -> Iterator[CellRun]:
     heading, number = "", 0
     for cell in notebook["cells"]:
-        source = cell["source"] if isinstance(cell["source"], str) else "".join(cell["source"])
+        source = whole(cell["source"])
         if cell["cell_type"] == "markdown":
             titles = [line.lstrip("# ").strip() for line in source.splitlines() if line.startswith("#")]
             heading = titles[-1] if titles else heading
@@ -207,11 +198,9 @@ def _cells(notebook: Mapping[str, Any]) -> Iterator[CellRun]:
         errors = [output for output in cell["outputs"] if output["output_type"] == "error"]
         ran = cell["metadata"].get("papermill", {})
         text = f"{errors[0]['ename']}: {errors[0]['evalue']}\n\n{source}" if errors else ""
-        status = "completed" if ran.get("status") == "completed" else "skipped"
-        status = "failed" if errors or ran.get("exception") else status
-        yield CellRun(
-            number=number, heading=heading, status=status, duration_s=float(ran.get("duration") or 0.0), error=text
-        )
+        ended = "completed" if ran.get("status") == "completed" else "skipped"
+        status, duration_s = "failed" if errors or ran.get("exception") else ended, float(ran.get("duration") or 0.0)
+        yield CellRun(number=number, heading=heading, status=status, duration_s=duration_s, error=text)
 
 
 def _keep(store: Store, run: NotebookRun) -> None:

@@ -232,27 +232,24 @@ def _notebook_page(store: Store, run_id: str) -> str:
 
 
 def _log_variant(store: Store, experiment: str, variant: str, page: Page, common: Mapping[str, str]) -> str:
-    tags = {key: text for key, text in {**common, **_variant_tags(variant, page.results)}.items() if text}
-    what, status = f"variant {variant!r}", _STATUS[page.results.state]
-    with store.run(experiment, name=variant, tags=tags, what=what, status=status) as run_id:
-        _write(store, run_id, variant, page)
-    return run_id
-
-
-def _write(store: Store, run_id: str, variant: str, page: Page) -> None:
+    """The id of the variant's run, whole and closed."""
     from mlflow.entities import Metric, Param
 
     results = page.results
-    metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, page).items()]
-    params = [Param(name, value) for name, value in _params(results.bundles[variant]).items()]
-    store.client.log_batch(run_id, metrics=metrics, params=params)
-    if results.golden is not None:
-        store.client.log_inputs(run_id, [_dataset(results)])
-    with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
-        _write_artifacts(Path(folder), variant, results)
-        if page.comparison is not None:
-            (Path(folder) / COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
+    tags = {key: text for key, text in {**common, **_variant_tags(variant, results)}.items() if text}
+    what, status = f"variant {variant!r}", _STATUS[results.state]
+    with (
+        store.run(experiment, name=variant, tags=tags, what=what, status=status) as run_id,
+        tempfile.TemporaryDirectory(prefix="llmlab-") as folder,
+    ):
+        metrics = [Metric(name, value, 0, 0) for name, value in _metrics(variant, page).items()]
+        params = [Param(name, value) for name, value in _params(results.bundles[variant]).items()]
+        store.client.log_batch(run_id, metrics=metrics, params=params)
+        if results.golden is not None:
+            store.client.log_inputs(run_id, [_dataset(results.golden, results.golden_digest)])
+        _write_artifacts(Path(folder), variant, page)
         store.bulk.log_artifacts(run_id, folder)
+    return run_id
 
 
 def _metrics(variant: str, page: Page) -> dict[str, float]:
@@ -285,18 +282,16 @@ def mlflow_name(name: str) -> str:
 
 
 def _params(bundle: Bundle) -> dict[str, str]:
-    leaves = flat(bundle.behaviour).items()
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in leaves}
-    return {
-        mlflow_name(name)[:200]: (
-            value if len(value) <= LONGEST_PARAM_CHARS else f"{value[: LONGEST_PARAM_CHARS - 1]}…"
-        )
-        for name, value in texts.items()
-    }
+    params = {}
+    for name, value in flat(bundle.behaviour).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        cut = text if len(text) <= LONGEST_PARAM_CHARS else f"{text[: LONGEST_PARAM_CHARS - 1]}…"
+        params[mlflow_name(name)[:200]] = cut
+    return params
 
 
-def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
-    bundle = results.bundles[variant]
+def _write_artifacts(folder: Path, variant: str, page: Page) -> None:
+    results, bundle = page.results, page.results.bundles[variant]
     (folder / "bundle").mkdir()
     (folder / "bundle" / "bundle.json").write_text(bundle_json(bundle), encoding="utf-8")
     short = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
@@ -306,6 +301,8 @@ def _write_artifacts(folder: Path, variant: str, results: Results) -> None:
     part = replace(part, frame=scrub_frame(part.frame), provenance=provenance)
     part.to_parquet(folder / CASES_FILE)
     (folder / TABLE_FILE).write_text(_case_table(part), encoding="utf-8")
+    if page.comparison is not None:
+        (folder / COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
 
 
 def _case_table(part: Results) -> str:
@@ -322,18 +319,13 @@ def _case_table(part: Results) -> str:
     return json.dumps({"columns": split["columns"], "data": split["data"]}, ensure_ascii=False)
 
 
-def _dataset(results: Results) -> Any:
+def _dataset(golden: GoldenSet, digest: str) -> Any:
+    """The cases, redacted or not, under the digest of what was asked."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    assert results.golden is not None  # noqa: S101  # the caller looked
-    facts = {"sha256": results.golden_digest, "n_cases": len(results.golden), "parent": results.golden.parent}
-    dataset = Dataset(
-        name=results.golden.name,
-        digest=results.golden_digest[:36],  # MLflow has room for no more; the tag golden_digest has it all
-        source_type="llmlab",
-        source=json.dumps(facts),
-        profile=json.dumps(facts),
-    )
+    facts = json.dumps({"sha256": digest, "n_cases": len(golden), "parent": golden.parent})
+    short = digest[:36]  # MLflow has room for no more; the tag golden_digest has it all
+    dataset = Dataset(name=golden.name, digest=short, source_type="llmlab", source=facts, profile=facts)
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "evaluation")])
 
 

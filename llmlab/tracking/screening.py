@@ -45,12 +45,8 @@ def screened(results: Results, *, pii: str | None, root: Path) -> Results:
     if prompts and policy == "refuse":
         raise DataError(f"personal data in the prompt of {prompts[0]}: nothing was logged; take it out of the bundle")
     if prompts:
-        warnings.warn(
-            f"Personal data is logged with the prompt of {', '.join(prompts)}, which its digest says word by word: "
-            "take it out of the bundle, if it is not meant to be there",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        logged = f"Personal data is logged with the prompt of {', '.join(prompts)}, which its digest says word by word"
+        warnings.warn(f"{logged}: take it out of the bundle, if it is not meant", RuntimeWarning, stacklevel=3)
     personal = _personal(results)
     if not personal:
         return results
@@ -58,20 +54,14 @@ def screened(results: Results, *, pii: str | None, root: Path) -> Results:
         return _redacted(results, redactor(root))
     keys = tuple(case for case in personal if API_KEY in case.kinds)
     if keys or policy == "refuse":
-        label = "what looks like API keys" if keys else "personal data"
-        raise DataError(
-            f"{label} in cases {told(keys or personal)}: nothing was logged; "
-            'take it out, or log with pii="redact", which keeps pseudonyms in its place'
-        )
+        found = f"{'what looks like API keys' if keys else 'personal data'} in cases {told(keys or personal)}"
+        advice = 'take it out, or log with pii="redact", which keeps pseudonyms in its place'
+        raise DataError(f"{found}: nothing was logged; {advice}")
     announced = dict(results.golden.personal if results.golden is not None else ())
     if all(set(case.kinds) <= set(announced.get(case.case_id, ())) for case in personal):
         return results  # the cases' own was told before they were sent
-    warnings.warn(
-        f"Personal data is logged with cases {told(personal)}; "
-        'pii="redact" keeps pseudonyms in its place, pii = "redact" under [tool.llmlab] makes that the rule',
-        RuntimeWarning,
-        stacklevel=3,
-    )
+    rule = 'pii="redact" keeps pseudonyms in its place, pii = "redact" under [tool.llmlab] makes that the rule'
+    warnings.warn(f"Personal data is logged with cases {told(personal)}; {rule}", RuntimeWarning, stacklevel=3)
     return results
 
 

@@ -340,14 +340,10 @@ def reported(what: str) -> Iterator[None]:
         raise StoreError(f"{advice}{what}: {plain(scrub(first), 300)}") from error
 
 
-_REFUSED = (
-    "MLflow's server refuses you: set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; "
-)
+_LET_IN = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 _ADVICE = {  # what the server said -> what to do
-    "error code 401": _REFUSED,
-    "error code 403": _REFUSED,
-    "too many 503": "MLflow's server is there, but not ready (is its database up?); ",
-    "error code 503": "MLflow's server is there, but not ready (is its database up?); ",
+    **dict.fromkeys(("error code 401", "error code 403"), f"MLflow's server refuses you: {_LET_IN}; "),
+    **dict.fromkeys(("error code 503", "too many 503"), "MLflow's server is not ready (is its database up?); "),
 }
 
 

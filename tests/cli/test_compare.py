@@ -128,17 +128,21 @@ def test_what_cannot_be_read_is_refused_with_its_row(tmp_path, change, message):
     assert "Traceback" not in said
 
 
-def test_rows_longer_than_the_header_and_double_columns_are_refused(tmp_path):
-    path = tmp_path / "long.csv"
-    path.write_text("patient,one,two\na,1,2\nb,1,2,3\n")
-    assert "long.csv:3: is not a whole CSV" in run(path, *WIDE, code=2)
-    path.write_text("patient,one,two\na,1,2,3\nb,1,2,3\n")
-    assert "long.csv:2: is not a whole CSV" in run(path, *WIDE, code=2)
-    path.write_text("patient,one,two,two\na,1,2,3\n")
-    assert "2 columns called 'two'" in run(path, *WIDE, code=2)
-    assert "cannot be read" in run(tmp_path / "none.csv", *WIDE, code=2)
-    path.write_bytes(b"patient,one,two\n\xff\xfe,1,2\n")
-    assert "long.csv:2: is not UTF-8" in run(path, *WIDE, code=2)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"patient,one,two\na,1,2\nb,1,2,3\n", "t.csv:3: is not a whole CSV"),
+        (b"patient,one,two\na,1,2,3\nb,1,2,3\n", "t.csv:2: is not a whole CSV"),
+        (b"patient,one,two,two\na,1,2,3\n", "2 columns called 'two'"),
+        (b"patient,one,two\n\xff\xfe,1,2\n", "t.csv:2: is not UTF-8"),
+        (b"", "is empty: its first line must name the columns"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_whole_table_is_refused_with_its_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "t.csv").write_bytes(content)
+    assert message in run(tmp_path / "t.csv", *WIDE, code=2)
 
 
 def test_a_case_in_two_clusters_is_refused(tmp_path):
@@ -221,15 +225,11 @@ def test_scores_outside_0_to_1_are_not_said_in_points(tmp_path):
     assert "two is 90 points higher than one" in run(saved(tmp_path, passed), *WIDE)
 
 
-def weighted(w):
-    return SLEEP.assign(w=w)
-
-
 @pytest.mark.parametrize("form", ["wide", "tidy"])
 def test_weighted_cases_give_the_weighted_mean_and_say_so(tmp_path, form):
     """sum(w d) / sum(w) by hand, in either form of the table; the sentence says what the weights leave."""
     w = [1, 2, 1, 4, 1, 1, 3, 1, 0.5, 1]
-    table = weighted(w)
+    table = SLEEP.assign(w=w)
     if form == "tidy":
         table = table.melt(id_vars=["patient", "w"], value_vars=["one", "two"], var_name="drug", value_name="extra")
     asked = (saved(tmp_path, table), *(WIDE if form == "wide" else TIDY), "--weight", "w")
@@ -239,14 +239,14 @@ def test_weighted_cases_give_the_weighted_mean_and_say_so(tmp_path, form):
 
 
 def test_equal_weights_change_nothing(tmp_path):
-    path = saved(tmp_path, weighted(3))
+    path = saved(tmp_path, SLEEP.assign(w=3))
     assert rows(path, *WIDE, "--weight", "w") == rows(path, *WIDE)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "", "much"])
 def test_a_weight_that_is_no_number_above_0_is_refused_with_its_row(tmp_path, wrong):
     """An empty one too: nobody guesses what a case stands for."""
-    path = saved(tmp_path, weighted([1, 2, wrong, 1, 1, 1, 1, 1, 1, 1]))
+    path = saved(tmp_path, SLEEP.assign(w=[1, 2, wrong, 1, 1, 1, 1, 1, 1, 1]))
     told = run(path, *WIDE, "--weight", "w", code=2)
     assert "row 3: column 'w' holds" in told
     assert "must be a number" in told
@@ -256,8 +256,3 @@ def test_a_weight_that_varies_within_a_case_is_refused(tmp_path):
     table = tidy().assign(w=range(1, 21))
     told = run(saved(tmp_path, table), *TIDY, "--weight", "w", code=2)
     assert "row 11: 'p0' weighs 11, and 1 in a row before: give a case one weight" in told
-
-
-def test_an_empty_file_is_said_to_be_empty(tmp_path):
-    (tmp_path / "scores.csv").touch()
-    assert "is empty: its first line must name the columns" in run(tmp_path / "scores.csv", *WIDE, code=2)

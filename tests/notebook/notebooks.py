@@ -1,6 +1,14 @@
-"""Small notebooks for tests."""
+"""Small notebooks for tests, and those of the project."""
 
+from pathlib import Path
+
+import nbformat
 import nbformat.v4 as v4
+
+from llmlab.clients.call_store import CallStore
+from llmlab.notebook import run_notebook
+
+ROOT = Path(__file__).parents[2]
 
 
 def code(source, *tags):
@@ -15,7 +23,16 @@ def text(source):
 
 def write(path, *cells):
     """The cells as a notebook file."""
-    import nbformat
-
     nbformat.write(v4.new_notebook(cells=list(cells)), path)
     return path
+
+
+def ran(stem, **parameters):
+    """What came of one of the project's notebooks, with these parameters."""
+    return run_notebook(ROOT / "notebooks" / f"{stem}.ipynb", parameters)
+
+
+def n_stored(project):
+    """How many answers the project has paid for."""
+    with CallStore(project / "mlruns" / "calls.sqlite") as store:
+        return len(store)

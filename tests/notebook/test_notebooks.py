@@ -2,82 +2,65 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
-from llmlab.cli import main
 from llmlab.notebook import run_notebook
 from llmlab.notebook.parameters import read_parameters
+from llmlab.tracking.store import open_store
+from tests.cli.calling import llmlab
+from tests.notebook.notebooks import ROOT, n_stored, ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-ROOT = Path(__file__).parents[2]
-COMPARE = ROOT / "notebooks" / "01_compare_variants.ipynb"
-
-
-@pytest.fixture
-def help_desk(project):
-    """A project that holds the embedded default."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    return project
+COMPARE = "01_compare_variants"
 
 
 def metrics_of(project):
     """Mean mentions_expected of every logged variant, by name."""
-    from llmlab.tracking.store import open_store
-
     client = open_store(project).client
     experiment = client.get_experiment_by_name("pandas_help")
     runs = client.search_runs([experiment.experiment_id])
     return {run.info.run_id: run.data.metrics["mean/mentions_expected"] for run in runs}
 
 
-def test_run_all_twice_gives_the_same_numbers_and_pays_for_nothing(help_desk):
+@pytest.mark.usefixtures("help_desk")
+def test_run_all_twice_gives_the_same_numbers_and_pays_for_nothing(project):
     """The second run logs no second set of runs, stores no further call, and ends with the same verdict."""
-    from llmlab.clients.call_store import CallStore
-
-    first = run_notebook(COMPARE, {"first": "30", "repeats": "1"})
-    logged = metrics_of(help_desk)
-    with CallStore(help_desk / "mlruns" / "calls.sqlite") as store:
-        calls = len(store)
-    second = run_notebook(COMPARE, {"first": "30", "repeats": "1"})
-    with CallStore(help_desk / "mlruns" / "calls.sqlite") as store:
-        assert len(store) == calls == 30 * 3 * 2
-    assert metrics_of(help_desk) == logged
+    first = ran(COMPARE, first="30", repeats="1")
+    logged, paid = metrics_of(project), n_stored(project)
+    second = ran(COMPARE, first="30", repeats="1")
+    assert n_stored(project) == paid == 30 * 3 * 2
+    assert metrics_of(project) == logged
     assert len(logged) == 6
     assert first.exit_code == second.exit_code == 0
     assert first.verdict == second.verdict
-    assert Path(first.executed).stat().st_size < 5_000_000
+    assert first.executed.stat().st_size < 5_000_000
 
 
-def test_shards_are_jobs_and_a_last_job_shows_them_joined(help_desk):
+@pytest.mark.usefixtures("help_desk")
+def test_shards_are_jobs_and_a_last_job_shows_them_joined(project):
     """What an array of jobs does; the last one asks nothing."""
-    out = str(help_desk / "results" / "run=1")
-    shared = {"first": "24", "repeats": "1", "out": out}
-    for number in (1, 2):
-        assert run_notebook(COMPARE, {**shared, "shard": f"{number}/2"}).exit_code == 0
-    assert run_notebook(COMPARE, shared).exit_code == 0
-    joined = CliRunner().invoke(main, ["join", out])
+    out = project / "results" / "run=1"
+    shared = {"first": "24", "repeats": "1", "out": str(out)}
+    for shard in ({"shard": "1/2"}, {"shard": "2/2"}, {}):
+        assert ran(COMPARE, **shared, **shard).exit_code == 0
+    joined = llmlab("join", out)
     assert joined.exit_code == 0, joined.output
     assert ll.Results.load(out).n_answers() == 24 * 3 * 2
-    shutil.rmtree(help_desk / "results" / "run=1" / "shard=01")
-    refused = CliRunner().invoke(main, ["join", out])
-    assert refused.exit_code == 2
-    assert "1/2" in refused.output
+    shutil.rmtree(out / "shard=01")
+    refused = llmlab("join", out)
+    assert (refused.exit_code, "1/2" in refused.output) == (2, True)
 
 
-def test_a_newcomer_runs_it_on_their_own_questions_with_three_edits_at_most(project, loopback):
+def test_a_newcomer_runs_it_on_their_own_questions_with_three_edits_at_most(project, loopback, monkeypatch):
     """`llmlab new`, then edits in the parameters cell alone, against a real endpoint that nobody prepared for it."""
     (project / "questions.csv").write_text(
         "question,expected,topic\n" + "".join(f"What is fact {i}?,fact {i},t{i % 4}\n" for i in range(12))
     )
-    made = CliRunner().invoke(
-        main, ["new", "mine", "--csv", "questions.csv", "--base-url", loopback.base_url, "--model", "some-model"]
-    )
+    made = llmlab("new", "mine", "--csv", "questions.csv", "--base-url", loopback.base_url, "--model", "some-model")
     assert made.exit_code == 0, made.output
-    notebook = json.loads(COMPARE.read_text(encoding="utf-8"))
+    notebook = json.loads((ROOT / "notebooks" / f"{COMPARE}.ipynb").read_text(encoding="utf-8"))
     cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
     edits = {
         '"experiments/pandas_help"': '"experiments/mine"',
@@ -89,33 +72,31 @@ def test_a_newcomer_runs_it_on_their_own_questions_with_three_edits_at_most(proj
         source = source.replace(before, after)
     cell["source"] = source
     assert len(edits) <= 3
-    mine = project / "mine.ipynb"
-    mine.write_text(json.dumps(notebook), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", "canary-key-for-the-test")
-        done = run_notebook(mine)
+    path = project / "mine.ipynb"
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-key-for-the-test")
+    done = run_notebook(path)
     assert done.exit_code == 0, done
     mine = ll.Experiment.load("experiments/mine")
     assert loopback.stats()["requests"] == len(mine.explored) * len(mine.variants) * mine.repeats
-    kept = Path(done.executed).read_bytes() + Path(done.html).read_bytes()
-    assert b"canary-key-for-the-test" not in kept
+    assert b"canary-key-for-the-test" not in done.executed.read_bytes() + done.html.read_bytes()
 
 
-def test_an_endpoint_that_always_fails_ends_with_2_and_keeps_the_notebook(help_desk, loopback):
+@pytest.mark.usefixtures("help_desk")
+def test_an_endpoint_that_always_fails_ends_with_2_and_keeps_the_notebook(loopback, monkeypatch):
     """No mean of nothing: the run says FAILED, and the executed notebook shows where."""
     loopback.set(faults={"500": 1.0})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", "none")
-        done = run_notebook(COMPARE, {"first": "2", "repeats": "1", "base_url": loopback.base_url, "models": "vllm/m"})
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    done = ran(COMPARE, first="2", repeats="1", base_url=loopback.base_url, models="vllm/m")
     assert done.exit_code == 2
-    assert Path(done.executed).exists()
+    assert done.executed.exists()
 
 
-def test_requiring_a_pass_that_is_not_there_sets_the_exit_code(help_desk):
+@pytest.mark.usefixtures("help_desk")
+def test_requiring_a_pass_that_is_not_there_sets_the_exit_code():
     """With `require` = pass, too little evidence is 3 and not 0."""
-    done = run_notebook(COMPARE, {"first": "6", "repeats": "1", "require": "pass"})
-    assert done.exit_code == 3
-    assert done.verdict == "INCONCLUSIVE"
+    done = ran(COMPARE, first="6", repeats="1", require="pass")
+    assert (done.exit_code, done.verdict) == (3, "INCONCLUSIVE")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -21,8 +21,8 @@ from llmlab.notebook import run_notebook
 from llmlab.results.results import Results
 from tests.clients.test_local import busy
 from tests.local.conftest import model as model  # the fixture
+from tests.notebook.notebooks import ROOT
 
-ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 ORDERS = {"experiment": "experiments/orders", "first": "6"}
 pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -121,9 +121,8 @@ def test_two_kernels_at_once_share_one_server_and_lose_nothing(orders: Path, mod
 
 
 @pytest.mark.nightly
-def test_03_refuses_a_real_model_that_grades_everything_alike(project: Path, model: LocalModel) -> None:
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    (project / "experiments" / "pandas_help" / "bundles" / "v3.yaml").unlink()  # its topic search takes long to build
+@pytest.mark.usefixtures("quick_desk", "model")
+def test_03_refuses_a_real_model_that_grades_everything_alike() -> None:
     done = run_notebook(NOTEBOOKS / "03_judge_calibration.ipynb", {"second_cases": "4"})
     assert done.exit_code == 0, done.message
     second = "\n".join(done.tables)

@@ -214,7 +214,7 @@ def test_a_pasted_key_that_no_variable_holds_is_flagged_too(project: Path) -> No
 def test_the_password_of_the_store_is_in_no_command_line_and_no_repr() -> None:
     """`ps` shows command lines to everybody on the machine, and a page's line goes into terminals and logs."""
     store = Store(uri=f"postgresql://me:{PASSWORD}@db.invalid/x", artifacts=None)
-    command = tracking_commands._ui_command(store, 5000)
+    command = tracking_commands._ui_options(store)
     assert PASSWORD not in f"{command} {store!r} {store} {store._repr_html_()}"
 
 
