@@ -108,7 +108,8 @@ def is_deep(value: Any) -> bool:
     """Whether lists and objects are nested deeper than whatever walks through them can go (100 levels)."""
     level = [value]
     for _ in range(DEEPEST_NESTING):
-        lists = [one.values() if isinstance(one, Mapping) else one for one in level if isinstance(one, (Mapping, list))]
+        nested = [value for value in level if isinstance(value, (Mapping, list))]
+        lists = [value.values() if isinstance(value, Mapping) else value for value in nested]
         if not lists:
             return False
         level = [item for items in lists for item in items if isinstance(item, (Mapping, list))]
@@ -160,9 +161,9 @@ class Strict(pydantic.BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def _in_percent(given: Any) -> Any:
-    found = PERCENT.fullmatch(given) if isinstance(given, str) else None
-    return given if found is None else float(Decimal(found[1]) / 100)
+def _in_percent(written: Any) -> Any:
+    percent = PERCENT.fullmatch(written) if isinstance(written, str) else None
+    return written if percent is None else float(Decimal(percent[1]) / 100)
 
 
 Percent = Annotated[float, pydantic.BeforeValidator(_in_percent)]  # a share as people write it: 0.05 or 5%
@@ -216,16 +217,16 @@ class Sealed(Strict):
         try:
             content = plain_json(text)
             digest = content.pop("digest")
-            found = cls.model_validate(content)
+            document = cls.model_validate(content)
         except json.JSONDecodeError as error:
             raise FileRuleError(f"is no {cls._noun} ({error.msg})", path=path, line=error.lineno) from None
         except pydantic.ValidationError as error:
             raise FileRuleError(f"is no {cls._noun} ({broken_rule(error)})", path=path) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileRuleError(f"is no {cls._noun} ({str(error).splitlines()[0]})", path=path) from None
-        if found.digest != digest:
+        if document.digest != digest:
             raise FileRuleError("was changed after it was written: its digest does not match", path=path)
-        return found
+        return document
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
