@@ -11,6 +11,7 @@ import click
 from llmlab import registry, tracking
 from llmlab.base.cells import plain
 from llmlab.base.errors import FileRuleError
+from llmlab.base.project import pii_policy, project_root
 from llmlab.experiment.folder import Experiment
 from llmlab.gate import GatePolicy
 from llmlab.gate.looks import COUNTED, NOT_ASKED, Ledger
@@ -21,6 +22,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.golden.labels import Labels
 from llmlab.notebook.outcome import check_reports, told_in
 from llmlab.results.results import Results
+from llmlab.tracking.screening import screened
 from llmlab.tracking.store import open_store
 
 __all__ = ["gate", "gate_init"]
@@ -97,7 +99,8 @@ def gate(
         )
     document = decision.receipt()
     texts = {junit: to_junit(decision), receipt: document.to_json()}
-    texts[markdown] = to_markdown(decision, results, requests_per_day=requests_per_day)
+    if markdown is not None:
+        texts[markdown] = to_markdown(decision, _as_published(results), requests_per_day=requests_per_day)
     for path, text in texts.items():
         if path is not None:
             path.write_text(text, encoding="utf-8")
@@ -105,6 +108,12 @@ def gate(
         tracking.log(results, decision)
     click.echo(document.to_json() if as_json else f"{decision.word}\n{decision}")
     raise SystemExit(decision.exit_code)
+
+
+def _as_published(results: Results) -> Results:
+    """The results as a pull request may show them: with pseudonyms, unless the project only flags personal data."""
+    root = project_root()
+    return results if pii_policy(root) == "flag" else screened(results, pii="redact", root=root)
 
 
 @click.command("gate-init")

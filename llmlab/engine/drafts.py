@@ -23,7 +23,7 @@ from llmlab.display.html import Html, html_note
 from llmlab.display.page import html_of
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
-from llmlab.golden.checks import PASSAGES, unfilled
+from llmlab.golden.checks import PASSAGES, refuse_secrets, unfilled
 
 __all__ = ["PromptCheck", "check_prompt", "edited", "next_version", "save_next"]
 
@@ -133,9 +133,11 @@ def save_next(
 
     Raises:
         ValueError: the folder holds this very behaviour, or a file of this name, already, or the name is none.
+        DataError: a key stands in the bundle.
     """
     if stem and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", stem):
         raise ValueError(f"file == {stem!r}, must be of letters, digits, _, - and .")
+    refuse_secrets({bundle.name: bundle}, None)
     folder = located(folder)
     folder.mkdir(parents=True, exist_ok=True)
     known = load_bundles(folder) if any(folder.glob("*.y*ml")) else {}

@@ -264,7 +264,7 @@ class Tries(Shown):
         k = len(self.candidates)
         price = (
             f"{counted(k, 'candidate')} tried on this golden set. Whichever is saved carries that number, and its gate "
-            f"divides alpha by it: the more you try, the more it has to show."
+            f"counts each as a look: the more you try, the more it has to show."
             if k > 1
             else "A candidate chosen among several pays for all of them at its gate: save what you mean to keep."
         )

@@ -139,7 +139,7 @@ class _Reader:
 
     def _begun(self, category: str | None, chosen: Chosen) -> Condition:
         """The condition before anything is read."""
-        rule, asked, (scale, unit) = self.part.rule, self.price.asked, scale_of(self.metric)
+        rule, (scale, unit) = self.part.rule, scale_of(self.metric)
         margin = self.margin if self.share is None else self.share
         attempted, unscored = _answers(self.table, self.columns, chosen)
         return Condition(
@@ -148,7 +148,7 @@ class _Reader:
             rule=rule,
             category=category,
             verdict=Verdict.NOT_JUDGED,
-            level={"superior": asked, "non_inferior": 2 * asked - 1}.get(rule, self.price.confidence),
+            level=self._level(self.price.asked),
             bound=self.part.min_effect if rule == "superior" else margin,
             relative=self.share is not None,
             scale=scale if self.share is None else 100.0,
@@ -181,7 +181,9 @@ class _Reader:
         if begun.relative and not base.any() and not arm.any():
             verdict, notes = Verdict.PASS, ("both are 0 in every case",)
         p_value, tail = self._p(d, harm[-1], tests)
-        decided = replace(_resting_on(d, begun), verdict=verdict, p_value=p_value, notes=notes)
+        # looks make proof dearer, never harm: a FAIL shows the interval that it was read off
+        level = self._level(self.price.confidence) if verdict == Verdict.FAIL else begun.level
+        decided = replace(_resting_on(d, begun), verdict=verdict, level=level, p_value=p_value, notes=notes)
         shown = self._shown(decided, d, float(np.average(base, weights=design["weights"])), tail)
         return self._with_noise(shown, chosen) if reading is None else _described(shown, reading)
 
@@ -221,6 +223,11 @@ class _Reader:
         if self.part.rule == "non_inferior":
             return burdens.non_inferior(d, margin=self.margin, **levels)
         return Verdict.FAIL if harm < (1 - self.price.confidence) / 2 else Verdict.PASS
+
+    def _level(self, confidence: float) -> float:
+        """Of the interval that the rule is read off at this confidence."""
+        rules = {"superior": confidence, "non_inferior": 2 * confidence - 1}
+        return rules.get(self.part.rule, self.price.confidence)
 
     def _p(self, d: PairedDifference, harm: float, tests: int) -> tuple[float, float]:
         """The p value to show, and the one-sided alpha of the test whose power says what could have been missed."""
@@ -375,9 +382,10 @@ def _of_difference(blank: Condition, d: PairedDifference, price: Price) -> Condi
     """The floor under a mean that is no share, or that was corrected."""
     above, bound = (d, blank.bound) if blank.higher_is_better else (d.turned, -blank.bound)
     word = burdens.reaches(above, bound, asked=price.asked, confidence=price.confidence)
-    low, high = d.ends(price.asked)
-    read = replace(blank, verdict=word, value=d.value, low=low, high=high, p_value=above.p_above(bound))
-    return _resting_on(d, read)
+    level = price.confidence if word == Verdict.FAIL else price.asked
+    low, high = d.ends(level)
+    p_value = above.p_above(bound)
+    return _resting_on(d, replace(blank, verdict=word, value=d.value, low=low, high=high, level=level, p_value=p_value))
 
 
 def _of_values(blank: Condition, table: ScoreTable, values: FloatArray, design: CaseDesign, price: Price) -> Condition:
@@ -391,6 +399,8 @@ def _of_values(blank: Condition, table: ScoreTable, values: FloatArray, design: 
     clears, misses = (low >= bound, most < bound) if lower else (high <= bound, least > bound)
     word = Verdict.PASS if clears else Verdict.FAIL if misses else Verdict.INCONCLUSIVE
     word = Verdict.INCONCLUSIVE if error.df < TOO_FEW_DF else word
+    if word == Verdict.FAIL:
+        blank, low, high = replace(blank, level=price.confidence), least, most
     sign, turned = (1.0, bounds) if lower else (-1.0, (-bounds[1], -bounds[0]))
     p_value = share_p_above(sign * values, sign * bound, **design, bounds=turned)
     return _resting_on(error, replace(blank, verdict=word, value=mean, low=low, high=high, p_value=p_value))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.background import run_in_background
+from llmlab.base.private import Secrets, scrub, secrets_now
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
@@ -69,6 +70,7 @@ class AnswerSheet:
         self._texts = _Texts(places)
         self._scores = {scorer.name: np.full(places, math.nan) for scorer in self.scorers}
         self._explanations = [""] * places if self.scorers else []
+        self._secrets = secrets_now()
 
     def __len__(self) -> int:
         return int(self._there.sum())
@@ -97,7 +99,7 @@ class AnswerSheet:
         for name, score in scores.items():
             if score.value is not None:
                 self._scores[name][place] = score.value
-        self._explanations[place] = _explained("", scores)
+        self._explanations[place] = _explained("", scores, self._secrets)
 
     def without_scores(self) -> AnswerSheet:
         """The same sheet, as if nothing had been scored."""
@@ -246,11 +248,11 @@ def score_columns(
 ) -> dict[str, Any]:
     """One column of numbers per scorer (NaN = unscored), and `explanations` with theirs added, as JSON texts."""
     columns: dict[str, Any] = {scorer.name: np.full(len(explanations), math.nan) for scorer in scorers}
-    why = list(explanations)
+    why, secrets = list(explanations), secrets_now()
     for row, scores in enumerate(scores_of(scorers, pairs)):
         for name, score in scores.items():
             columns[name][row] = math.nan if score.value is None else score.value
-        why[row] = _explained(why[row], scores)
+        why[row] = _explained(why[row], scores, secrets)
     return {**columns, "explanations": why}
 
 
@@ -284,11 +286,14 @@ def scores_of(scorers: Sequence[Scorer], pairs: Iterable[tuple[Case, Generation]
     return run_in_background(every)
 
 
-def _explained(before: str, scores: Mapping[str, Score]) -> str:
-    """The explanations of an answer's scores as JSON, with those of other scorers that were there before; "" = none."""
+def _explained(before: str, scores: Mapping[str, Score], secrets: Secrets) -> str:
+    """The explanations of an answer's scores as JSON, with those of other scorers that were there before; "" = none.
+
+    A scorer asks endpoints of its own, and may raise or say what holds their key: secrets are cut out.
+    """
     why = {name: text for name, text in json.loads(before).items() if name not in scores} if before else {}
     why |= {name: score.explanation for name, score in scores.items() if score.explanation}
-    return json.dumps(why) if why else ""
+    return scrub(json.dumps(why), secrets=secrets) if why else ""
 
 
 def explanations_of(frame: pd.DataFrame) -> list[str]:
@@ -298,8 +303,9 @@ def explanations_of(frame: pd.DataFrame) -> list[str]:
 
 def with_reasons(frame: pd.DataFrame, name: str, reasons: Sequence[str]) -> list[str]:
     """The explanations of a frame's answers with the reason of one more score each."""
-    pairs = zip(explanations_of(frame), reasons, strict=True)
-    return [json.dumps({**json.loads(old or "{}"), name: storable(reason)}) for old, reason in pairs]
+    pairs, secrets = zip(explanations_of(frame), reasons, strict=True), secrets_now()
+    added = ({**json.loads(old or "{}"), name: storable(reason)} for old, reason in pairs)
+    return [scrub(json.dumps(why), secrets=secrets) for why in added]
 
 
 def storable(text: str) -> str:

@@ -86,6 +86,16 @@ def test_the_text_of_a_pull_request_shows_verdict_bill_and_flips_and_no_markup_o
     assert "@everyone" not in shown
 
 
+@pytest.mark.parametrize("policy", ["redact", "refuse"])
+def test_the_text_of_a_pull_request_shows_pseudonyms_unless_the_project_only_flags(desk, policy):
+    results = with_numbers(gateable({"v1": [1.0] * 8 + [0.0] * 32, "v2": [0.0] * 8 + [1.0] * 32}), cost_usd=[0.01] * 80)
+    replace(results, frame=results.frame.assign(text="ask jo@firma.de")).to_parquet(desk / "r.parquet")
+    (desk / "pyproject.toml").write_text(f'[tool.llmlab]\npii = "{policy}"\n')
+    run("--candidate", "v2", "--markdown", "m.md")
+    assert "firma" not in (desk / "m.md").read_text()
+    assert "email address" in (desk / "m.md").read_text()
+
+
 @pytest.mark.usefixtures("project")
 def test_the_ledger_of_a_project_is_counted_unless_somebody_says_no():
     """Without an option: counted and logged where there is a store; a receipt tells of `--no-ledger`."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmlab import Bundle, Case, GoldenSet, load_bundles
+from llmlab.base.errors import DataError
 from llmlab.engine.drafts import check_prompt, edited, next_version, save_next
 from llmlab.gate.looks import tried_before
 
@@ -90,6 +91,13 @@ def test_saving_never_overwrites_and_refuses_what_is_there_already(tmp_path: Pat
     with pytest.raises(ValueError, match="v2 is this bundle already"):
         save_next(edited(BASE, temperature=0.5), tmp_path)
     assert list(load_bundles(tmp_path)) == ["v1", "v2"]
+
+
+def test_a_key_in_a_prompt_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "correct-horse-battery")
+    with pytest.raises(DataError, match="SOME_API_KEY"):
+        save_next(edited(BASE, template="correct-horse-battery {{ question }}"), tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_saved_bundle_carries_what_it_was_chosen_among(tmp_path: Path) -> None:

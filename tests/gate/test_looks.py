@@ -134,7 +134,20 @@ def test_the_price_is_not_a_present_to_a_harmful_candidate():
     results, rules = noisy(-0.083), policy(goal=non_inferior(0.05))
     first = decided(rules, results)
     before = [replace(first.look, results_digest=str(i), made_at=f"2026-01-0{i}T00:00:00+00:00") for i in range(1, 6)]
-    assert [decided(rules, results, looks=looks).word for looks in ([], before)] == ["FAIL", "FAIL"]
+    later = decided(rules, results, looks=before)
+    assert (first.word, later.word) == ("FAIL", "FAIL")
+    assert later.price.asked > 0.99
+    assert later.conditions[0].high == first.conditions[0].high < -0.05  # the interval that it was read off
+
+
+@pytest.mark.parametrize("low", [0.0, None])
+def test_a_broken_floor_shows_the_interval_that_it_was_read_off(low):
+    results = gateable({"v1": [0.5, 0.6] * 40, "v2": [0.5, 0.6, 0.4, 0.5] * 20}, low=low)
+    rules = policy(floors=[{"metric": "right", "at_least": 0.53}])
+    first = decided(rules, results)
+    before = [replace(first.look, results_digest=str(i), made_at=f"2026-01-0{i}T00:00:00+00:00") for i in range(1, 6)]
+    ends = [decided(rules, results, looks=looks).conditions[0].high for looks in ([], before)]
+    assert ends[0] == ends[1] < 0.53
 
 
 def test_variants_of_the_same_results_were_tried_too():

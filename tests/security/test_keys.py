@@ -27,6 +27,8 @@ from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Generation
 from llmlab.clients.openai import OpenAIClient
 from llmlab.golden.cases import Case, GoldenSet
+from llmlab.results import Metric
+from llmlab.scorers import Score
 from llmlab.tracking.store import Store
 from tests.notebook.notebooks import code, write
 from tests.registry.made import judged
@@ -173,6 +175,27 @@ def test_what_an_application_raises_or_returns_is_scrubbed(secrets: None, tmp_pa
         results = ll.run(bundle(), cases(), app=app, store=tmp_path / "calls.sqlite", progress=False)
         results.to_parquet(tmp_path / f"{app.__name__}.parquet")
         assert "removed]" in results.frame.to_json()
+    assert leaks(tmp_path) == []
+
+
+def test_what_a_scorer_raises_or_says_is_scrubbed(secrets: None, tmp_path: Path) -> None:
+    """Of a run, of a scorer that comes later, and of scores that are brought along."""
+
+    @ll.scorer
+    def raises(_case: Case, _generation: Generation) -> float:
+        raise RuntimeError(f"GET https://me:{PASSWORD}@db.invalid/ with {KEY} failed")
+
+    @ll.scorer
+    def says(_case: Case, _generation: Generation) -> Score:
+        return Score(value=0.0, explanation=f"the endpoint said {KEY!r}")
+
+    results = ll.run(bundle(), cases(), app=lambda *_: "x", scorers=[raises, says], progress=False)
+    later = ll.run(bundle(), cases(), app=lambda *_: "x", progress=False).scored_by([raises, says])
+    brought = later.with_scores(Metric(name="brought"), [1.0], explanations=[KEY])
+    for i, scored in enumerate((results, later, brought)):
+        scored.to_parquet(tmp_path / f"{i}.parquet")
+        (tmp_path / f"{i}.txt").write_text(f"{scored.summary()}{scored.show('q1')}")
+        assert "removed]" in scored.frame["explanations"].iloc[0]
     assert leaks(tmp_path) == []
 
 
