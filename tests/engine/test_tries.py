@@ -88,7 +88,7 @@ def test_distinct_candidates_are_counted_and_the_price_is_said(start: Tries, opt
     assert dead.candidates == tries.candidates
     more = tried(dead, "c", options)
     assert "2 candidates tried on this golden set" in str(more)
-    assert "divides alpha by it" in str(more)
+    assert "counts each as a look" in str(more)
 
 
 def test_stored_answers_are_free(start: Tries, options: dict[str, Any]) -> None:
