@@ -20,9 +20,10 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic_core import from_json
 
@@ -39,6 +40,7 @@ from llmlab.base.private import (
     without_keys,
 )
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
+from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import short_media
 from llmlab.clients.base import FIRED, Client, Generation, Request
 
@@ -47,7 +49,7 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Recorder", "forget", "open_request", "pseudonym"]
+__all__ = ["Arm", "Recorder", "forget", "open_request", "pseudonym"]
 
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
 WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
@@ -57,17 +59,23 @@ _log = logging.getLogger("llmlab")
 _Waiting: TypeAlias = "queue.SimpleQueue[dict[str, Any] | threading.Event]"  # an event is set when it is reached
 
 
-class ArmLike(Protocol):
-    """What `Rollout.assign` gives; a service that only records loads no rollout."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What a unit is served, as `Rollout.assign` gives it; a service that only records loads no rollout.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def enrolled(self) -> bool: ...
-    @property
-    def rollout(self) -> str: ...
-    @property
-    def bundle(self) -> Any: ...
+    Attributes:
+        name: baseline or candidate.
+        bundle: to answer with.
+        enrolled: whether its requests are analysed; not those of testers, and of units outside the enrolled share.
+        rollout: the name of the rollout.
+        shadow: the bundle that answers the same request off its path, None where none does.
+    """
+
+    name: str
+    bundle: Bundle
+    enrolled: bool
+    rollout: str = ""
+    shadow: Bundle | None = None
 
 
 class Open:
@@ -190,7 +198,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def request(
-        self, *, unit: str = "", session: str = "", arm: ArmLike | None = None, request_id: str = "", **more: Any
+        self, *, unit: str = "", session: str = "", arm: Arm | None = None, request_id: str = "", **more: Any
     ) -> Iterator[Open]:
         """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
 
@@ -247,10 +255,15 @@ class Recorder:
         """Of whatever a service calls somebody: 7 and a UUID by their texts, for nothing may break a request."""
         return "" if identifier is None else pseudonym(str(identifier), key=self.key)
 
-    def _late(self, request: Open, call: Request, generation: Generation, *, error: Exception | None) -> None:
-        """A line of its own for a call of a request whose line is written: of the same person, and in no arm."""
-        kept = {name: request.line[name] for name in ("service", "unit_id", "session_id")}
-        alone = Open(uuid.uuid4().hex, {"time": _now(), **kept})
+    def _called(
+        self, opened: Open, call: Request, generation: Generation, started: float, *, error: Exception | None = None
+    ) -> None:
+        """A call told in its request's line; where that is written, in one of its own: same person, and in no arm."""
+        if not opened.closed:
+            opened.called(call, generation, started)
+            return
+        about = {name: opened.line[name] for name in ("service", "unit_id", "session_id")}
+        alone = Open(uuid.uuid4().hex, {"time": _now(), **about})
         alone.called(call, generation, time.perf_counter())
         alone.line["latency_s"] = generation.latency_s
         self._put(alone.ended(error))
@@ -361,31 +374,20 @@ class _Recorded:
 
     async def complete(self, request: Request) -> Generation:
         """The client's answer."""
-        if (opened := self._request or open_request()) is not None:
-            return await self._asked(request, opened)
-        with self._recorder.request() as alone:
-            return await self._asked(request, alone)
-
-    async def _asked(self, request: Request, opened: Open) -> Generation:
-        started = time.perf_counter()
-        if digest := getattr(self._client, "guards_digest", ""):
-            opened.line["guarded_by"] = digest
-        sent, telling = [request], getattr(self._client, "complete_telling", None)  # guards may change what is sent
-        try:
-            generation = await (telling(request, sent.append) if telling else self._client.complete(request))
-        except Exception as error:  # recorded as the call that failed, and raised again
-            self._tell(opened, sent[-1], Generation(**_generation_of(error)), started, error=error)
-            raise
-        self._tell(opened, sent[-1], generation, started)
-        return generation
-
-    def _tell(
-        self, opened: Open, call: Request, generation: Generation, started: float, *, error: Exception | None = None
-    ) -> None:
-        if opened.closed:
-            self._recorder._late(opened, call, generation, error=error)
-        else:
-            opened.called(call, generation, started)
+        opened = self._request or open_request()
+        with contextlib.nullcontext(opened) if opened else self._recorder.request() as opened:
+            started = time.perf_counter()
+            if digest := getattr(self._client, "guards_digest", ""):
+                opened.line["guarded_by"] = digest
+            sent, telling = [request], getattr(self._client, "complete_telling", None)  # guards may change what is sent
+            try:
+                generation = await (telling(request, sent.append) if telling else self._client.complete(request))
+            except Exception as error:  # recorded as the call that failed, and raised again
+                failed = Generation(**_generation_of(error))
+                self._recorder._called(opened, sent[-1], failed, started, error=error)
+                raise
+            self._recorder._called(opened, sent[-1], generation, started)
+            return generation
 
 
 def pseudonym(identifier: str, *, key: bytes) -> str:
