@@ -184,10 +184,9 @@ class Traces(Shown):
 
     def _sentence(self) -> str:
         times, units = self.frame["time"], self.frame["unit_id"].replace("", np.nan).nunique()
-        said = f"{counted(len(times), 'request')} of {counted(units, 'unit')}, {self.source}"
-        if len(times):
-            said += f", {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} UTC"
-        return " ".join([f"{said}.", *filter(None, ["; ".join(self.wrong)])])
+        span = f", {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} UTC" if len(times) else ""
+        requests = f"{counted(len(times), 'request')} of {counted(units, 'unit')}, {self.source}{span}."
+        return f"{requests} {'; '.join(self.wrong)}".strip()
 
     @property
     def wrong(self) -> list[str]:

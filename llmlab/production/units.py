@@ -49,10 +49,6 @@ def _status(frame: pd.DataFrame, *words: str) -> Any:
     return frame["status"].isin(words) if "status" in frame else np.full(len(frame), np.nan)
 
 
-def _failed(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    return np.asarray(_status(frame, "error", "timeout"), dtype=np.float64) > 0
-
-
 def _retried(frame: pd.DataFrame) -> FloatArray:
     attempts = numbers_of(frame, "attempts")
     return np.where(np.isnan(attempts), np.nan, attempts > 1)
@@ -184,14 +180,10 @@ class Enrolled:
 
     def bundles(self) -> list[dict[str, int]]:
         """Digest -> requests that it answered, where one is told, in baseline and candidate."""
-        import pandas as pd
-
         if "bundle" not in self.frame:
             return [{}, {}]
-        codes, digests = pd.factorize(self.frame["bundle"].fillna(""))
-        codes, arm = codes[self.rows], self.candidate[self.units]
-        counts = [np.bincount(codes[of], minlength=len(digests)).tolist() for of in (~arm, arm)]
-        return [{str(d): n for d, n in zip(digests, some, strict=True) if d and n} for some in counts]
+        arm, digests = self.candidate[self.units], self.frame["bundle"].iloc[self.rows].replace("", None)
+        return [digests[chosen].value_counts().to_dict() for chosen in (~arm, arm)]
 
     def of(self, outcome: Outcome) -> PerUnit:
         """The outcome summed per unit."""
@@ -231,7 +223,8 @@ class Enrolled:
         self, outcome: Outcome, known: NDArray[np.bool_], young: NDArray[np.bool_]
     ) -> tuple[ArmUnits, ArmUnits] | None:
         """Requests without a value; a failed one has nothing but its time to tell."""
-        asked = ~young if outcome.metric == "latency_s" else ~young & ~_failed(self.frame)[self.rows]
+        failed = np.asarray(_SHARES["error_rate"](self.frame), dtype=np.float64)[self.rows] > 0
+        asked = ~young if outcome.metric == "latency_s" else ~young & ~failed
         if outcome.per == "unit" or not (asked & ~known).any():
             return None
         n = len(self.candidate)
