@@ -178,7 +178,7 @@ class Enrolled:
         arms = [requests[(requests > 0) & of] for of in (~self.candidate, self.candidate)]
         return min(carriers(arm, None, None) for arm in arms) if min(map(len, arms)) >= FEWEST_UNITS else None
 
-    def bundles(self) -> list[dict[str, int]]:
+    def bundles(self) -> list[dict[Any, int]]:
         """Digest -> requests that it answered, where one is told, in baseline and candidate."""
         if "bundle" not in self.frame:
             return [{}, {}]

@@ -114,25 +114,20 @@ def test_what_is_asked_already_or_shown_in_a_prompt_is_left_out_and_counted(proj
 
 
 def test_personal_data_is_replaced_before_anything_is_kept(project):
-    traces = traffic(3, questions=["Write to jo.smith@firma.de", "What is 2?", "What is 3?"])
-    harvest = traces.harvest(n=10)
-    assert "jo.smith" not in str(harvest.results.golden.cases) + str(harvest)
-    assert "r0 (email address)" in harvest.redacted
-    (trace, *_) = traces
-    assert "jo.smith" not in str(trace.to_case(expected="a reply"))
-    named = replace(trace, unit_id="jo.smith@firma.de").to_case()
-    assert "jo.smith" not in str(named.to_row())
-    assert named.cluster == replace(trace, unit_id="jo.smith@firma.de").to_case().cluster
-
-
-def test_personal_data_in_tool_calls_is_replaced_too(project):
+    """In questions, tool calls and the name of a unit, which stays one cluster."""
     calls = '[{"name": "mail", "arguments": {"to": "jo.smith@firma.de"}}]'
-    frame = traffic(3).frame.assign(tool_calls=[calls, "", ""])
-    harvest = ll.Traces.from_frame(frame).harvest(n=10)
+    asked = traffic(3, questions=["Write to jo.smith@firma.de", "What is 2?", "What is 3?"])
+    traces = ll.Traces.from_frame(asked.frame.assign(tool_calls=["", calls, ""]))
+    harvest = traces.harvest(n=10)
     (kept,) = filter(None, harvest.results.frame["tool_calls"])
     assert "mail" in kept
-    assert "jo.smith" not in kept
-    assert "r0 (email address)" in harvest.redacted
+    assert "jo.smith" not in str(harvest.results.golden.cases) + str(harvest) + kept
+    assert all(f"r{place} (email address)" in harvest.redacted for place in (0, 1))
+    (trace, *_) = traces
+    assert "jo.smith" not in str(trace.to_case(expected="a reply"))
+    named, again = (replace(trace, unit_id="jo.smith@firma.de").to_case() for _ in range(2))
+    assert "jo.smith" not in str(named.to_row())
+    assert named.cluster == again.cluster
 
 
 def test_a_case_enters_the_golden_set_with_an_expectation_or_a_label(project, tmp_path):
