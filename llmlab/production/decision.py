@@ -20,7 +20,7 @@ from llmlab.base.verdict import Verdict, required
 from llmlab.display.shown import Conclusion, Rows, Shown
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
-from llmlab.production.units import told
+from llmlab.production.units import in_unit
 from llmlab.results.comparison import PairedRow
 from llmlab.results.scores import Metric, scale_of
 from llmlab.stats.paired import PairedDifference
@@ -154,7 +154,7 @@ class Reading(Shown):
 
     def mean_text(self, value: float | None) -> str | None:
         """A mean of an arm in the metric's unit."""
-        return None if value is None else told(value, self.metric)
+        return None if value is None else in_unit(value, self.metric)
 
     def _rows(self) -> list[dict[str, object]]:
         return [
@@ -293,7 +293,7 @@ class RolloutDecision(Shown):
         """
         if receipt.bundle_digest != self.digests["candidate"]:
             raise ValueError(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, not for this candidate")
-        rows = tuple(row for reading in self.readings for row in _gaps(reading, receipt))
+        rows = tuple(row for reading in self.readings for row in _gap_rows(reading, receipt))
         return Rows(rows=rows, sentence="" if rows else "Gate and rollout have no metric in common.")
 
     def paired_rows(self) -> tuple[PairedRow, ...]:
@@ -419,7 +419,7 @@ def _days(days: float, noun: str) -> str:
     return counted(max(1, math.ceil(days)), noun)
 
 
-def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
+def _gap_rows(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
     """The row of the first condition of a gate on the same metric, in the same scale, over all cases."""
     for condition in receipt.conditions:
         read = reading.change if condition.relative else reading.difference

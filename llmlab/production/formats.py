@@ -131,11 +131,11 @@ def moment(value: Any) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number / scale)
 
 
-def said(value: Any, depth: int = 0) -> str:
+def answer_text(value: Any, depth: int = 0) -> str:
     """The text of an answer in whatever it is wrapped: choices, generations, messages with parts.
 
-    >>> said({"choices": [{"message": {"content": "Use dropna()."}}]}), said([{"role": "assistant", "parts": ["Yes"]}])
-    ('Use dropna().', 'Yes')
+    >>> [answer_text({"choices": [{"message": {"content": "Yes"}}]}), answer_text([{"role": "user", "parts": ["No"]}])]
+    ['Yes', 'No']
     """
     value = _opened(value)
     if isinstance(value, str):
@@ -143,34 +143,34 @@ def said(value: Any, depth: int = 0) -> str:
     if depth > DEEPEST:
         return ""
     if isinstance(value, list):
-        texts = list(filter(None, (said(part, depth + 1) for part in value)))
+        texts = list(filter(None, (answer_text(part, depth + 1) for part in value)))
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
         return "\n".join(texts[-1:] if roles else texts)
     if isinstance(value, Mapping):
-        inner = filter(None, (said(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
+        inner = filter(None, (answer_text(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
         silent = depth or any(value.get(name) for name in _OF_A_MODEL)  # a body without an answer is none
         return next(inner, "" if silent else text(value))
     return "" if value is None else str(value)
 
 
-def called(value: Any) -> str | None:
+def calls_json(value: Any) -> str | None:
     """The calls of tools that an answer consists of, as a JSON list, in whatever it is wrapped; None without one.
 
-    >>> called({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
+    >>> calls_json({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
     '[{"id": "c1"}]'
     """
-    calls = list(_called(value))
+    calls = list(_calls(value))
     return json.dumps(calls, default=str, ensure_ascii=False) if calls else None
 
 
-def _called(value: Any, depth: int = 0) -> Iterator[Any]:
+def _calls(value: Any, depth: int = 0) -> Iterator[Any]:
     value = _opened(value)
     if depth > DEEPEST:
         return
     if isinstance(value, list):
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
         for part in value[-1:] if roles else value:
-            yield from _called(part, depth + 1)
+            yield from _calls(part, depth + 1)
     elif isinstance(value, Mapping):
         if value.get("type") in _TOOL_PARTS:
             yield value
@@ -178,10 +178,10 @@ def _called(value: Any, depth: int = 0) -> Iterator[Any]:
             yield from calls if isinstance(calls, list) else [calls]
         else:
             for name in _WRAPPINGS:
-                yield from _called(value.get(name), depth + 1)
+                yield from _calls(value.get(name), depth + 1)
 
 
-def conversation(value: Any) -> str | None:
+def messages_json(value: Any) -> str | None:
     """Messages as a JSON list of {"role", "content"}; None where there are none."""
     value = _opened(value)
     value = value.get("messages") if isinstance(value, Mapping) else value
@@ -192,19 +192,19 @@ def conversation(value: Any) -> str | None:
     for outer in value:
         message = outer["message"] if isinstance(outer.get("message"), Mapping) else outer
         role = str(message.get("role") or message.get("type") or "")
-        content = said(message.get("content") or message.get("parts") or message.get("kwargs"))
+        content = answer_text(message.get("content") or message.get("parts") or message.get("kwargs"))
         messages.append({"role": role, "content": content})
     return json.dumps(messages, ensure_ascii=False)
 
 
-def asked(value: Any) -> str:
+def inputs_json(value: Any) -> str:
     """Inputs as a JSON object: what is one stays, of messages the last of the user is the question."""
     value = _opened(value)
-    messages = json.loads(conversation(value) or "[]")
+    messages = json.loads(messages_json(value) or "[]")
     users = [message["content"] for message in messages if message["role"] in ("user", "human", "HumanMessage")]
     if users:
         value = {"question": users[-1]}
-    return text(value if isinstance(value, Mapping) else {"question": said(value)})
+    return text(value if isinstance(value, Mapping) else {"question": answer_text(value)})
 
 
 def _status(value: Any) -> str:
@@ -348,21 +348,21 @@ def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapp
     """Attributes as a tree `a`, with the messages and the scores that conventions put into events."""
     sent, answered = list[Any](), list[Any]()
     signals, more = dict[str, Any](), dict[str, Any]()
-    for name, held in events:
+    for name, fields in events:
         if name == "gen_ai.client.inference.operation.details":
-            more |= held
+            more |= fields
         elif name == "gen_ai.choice":
-            answered.append(_opened(held.get("message") or held.get("content") or ""))
+            answered.append(_opened(fields.get("message") or fields.get("content") or ""))
         elif name == "gen_ai.content.prompt":
-            sent.append({"role": "user", "content": held.get("gen_ai.prompt")})
+            sent.append({"role": "user", "content": fields.get("gen_ai.prompt")})
         elif name == "gen_ai.content.completion":
-            answered.append(held.get("gen_ai.completion"))
-        elif name == "gen_ai.evaluation.result" and "gen_ai.evaluation.score.value" in held:
-            signals[str(held.get("gen_ai.evaluation.name"))] = held["gen_ai.evaluation.score.value"]
+            answered.append(fields.get("gen_ai.completion"))
+        elif name == "gen_ai.evaluation.result" and "gen_ai.evaluation.score.value" in fields:
+            signals[str(fields.get("gen_ai.evaluation.name"))] = fields["gen_ai.evaluation.score.value"]
         elif str(name).startswith("gen_ai.") and str(name).endswith(".message"):
-            sent.append({"role": str(name).split(".")[1], "content": _opened(held.get("content"))})
+            sent.append({"role": str(name).split(".")[1], "content": _opened(fields.get("content"))})
         elif name == "exception":
-            more.setdefault("error.type", held.get("exception.type"))
+            more.setdefault("error.type", fields.get("exception.type"))
     nested = tree({**more, **attributes})
     for side, messages in (("input", sent), ("output", answered)):
         if messages:
@@ -402,10 +402,10 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "amount": amount,
     "milliseconds": lambda value: amount(value) / 1000,
     "moment": moment,
-    "answer": said,
-    "calls": called,
-    "inputs": asked,
-    "messages": conversation,
+    "answer": answer_text,
+    "calls": calls_json,
+    "inputs": inputs_json,
+    "messages": messages_json,
     "documents": documents,
     "guards": _guards,
     "kind": _kind,

@@ -54,8 +54,8 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
         raise FileRuleError(f"{_nothing(files[0])}, so no request was read", path=files[0])
     names = [path.name for path in files]
     tables += _tables(foreign, names, problems)
-    told = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
-    return settled(tables, files=names, problems=problems), problems.rows(), f"read as {told}"
+    kinds_read = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
+    return settled(tables, files=names, problems=problems), problems.rows(), f"read as {kinds_read}"
 
 
 def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str, place: str = "") -> tuple[pd.DataFrame, Rows]:
@@ -194,13 +194,13 @@ def _of_table(path: Path) -> list[Numbered]:
 def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: Problems) -> dict[str, Any]:
     """Our fields of an object, each signal on its own; what could not be understood is counted."""
     read, wrong = kind.read(row)
-    given = read.pop("signals", None)
-    named = {f"{SIGNAL}{name}": value for name, value in given.items()} if isinstance(given, Mapping) else {}
+    nested = read.pop("signals", None)
+    signals = {f"{SIGNAL}{name}": value for name, value in nested.items()} if isinstance(nested, Mapping) else {}
     if kind.name == OWN:
-        named |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
+        signals |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
         if row.get("text") == "" and "time" in read:
             read["text"] = ""  # a model that said nothing is told from one of which nothing is known
-    for name, value in named.items():
+    for name, value in signals.items():
         if isinstance(value, (bool, int, float)):
             read[name] = float(value)
         elif value is not None:
@@ -300,8 +300,8 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
         request["retrieved"] = list(documents.values())
     if root.get("failed"):
         failed = [root, *(span for span in spans if span.get("failed"))]
-        told = next((span for span in failed if span.get("error") or span.get("error_code")), {})
-        request |= {"status": "error", "error": told.get("error", "failed"), "error_code": told.get("error_code", "")}
+        why = next((span for span in failed if span.get("error") or span.get("error_code")), {})
+        request |= {"status": "error", "error": why.get("error", "failed"), "error_code": why.get("error_code", "")}
     below = [span for span in spans if span is not root]
     if fired := [span["name"] for span in below if span.get("kind") == "guardrail" and _fired(span)]:
         request["guards"] = fired
@@ -345,5 +345,5 @@ def _fired(span: Mapping[str, Any]) -> bool:
 def _step(span: Mapping[str, Any]) -> dict[str, Any]:
     took = (span["end"] - span["time"]).total_seconds() if span.get("end") else None
     names = ("name", "kind", "prompt_tokens", "completion_tokens", "error")
-    kept = {name: span[name] for name in names if name in span}
-    return {**kept, "latency_s": took, "output": span.get("text", "")}
+    known = {name: span[name] for name in names if name in span}
+    return {**known, "latency_s": took, "output": span.get("text", "")}

@@ -29,16 +29,7 @@ from pydantic_core import from_json
 
 from llmlab.base.documents import whole_file
 from llmlab.base.errors import CallTimeoutError
-from llmlab.base.private import (
-    Secrets,
-    excerpt,
-    find_pii,
-    project_key,
-    pseudonymised,
-    scrub,
-    secrets_now,
-    without_keys,
-)
+from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now, without_keys
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import short_media
@@ -65,9 +56,8 @@ class Arm:
 
     Attributes:
         name: baseline or candidate.
-        bundle: to answer with.
         enrolled: whether its requests are analysed; not those of testers, and of units outside the enrolled share.
-        rollout: the name of the rollout.
+        rollout: its name.
         shadow: the bundle that answers the same request off its path, None where none does.
     """
 
@@ -91,14 +81,13 @@ class Open:
     def __init__(self, request_id: str, known: Mapping[str, Any], *, outer: Open | None = None) -> None:
         self.request_id, self.outer, self.closed = request_id, outer, False
         self.line: dict[str, Any] = {"request_id": request_id, **known}
-        self._began, self._calls, self._steps = time.perf_counter(), 0, list[dict[str, Any]]()
+        self._began, self._steps = time.perf_counter(), list[dict[str, Any]]()  # a step per call
 
     def answer(self, generation: Generation | str, *, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
         """What an application answered, where no recorded client did; `more` are further fields of a line."""
         if isinstance(generation, str):
             generation = Generation(text=generation, status="ok" if generation.strip() else "empty")
-        self.guard(*_fired(generation))
-        self.line |= {**_answer(generation), **more}
+        self.line |= {**self._answered(generation), **more}
         if inputs is not None:
             self.line["inputs"] = inputs
 
@@ -109,37 +98,54 @@ class Open:
 
     def called(self, request: Request, generation: Generation, started: float) -> None:
         """A call that was made for it; amounts of several add up, the last answer is the answer."""
-        line, told = self.line, _answer(generation)
-        self._calls += 1
-        self.guard(*_fired(generation))
-        step = {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s, "output": told["text"]}
-        step |= {name: told[name] for name in ("prompt_tokens", "completion_tokens", "error")}
+        line, answer = self.line, self._answered(generation)
+        step = {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s, "output": answer["text"]}
+        step |= {name: answer[name] for name in ("prompt_tokens", "completion_tokens", "error")}
         self._steps.append(step)
-        if self._calls > 1:
+        if len(self._steps) > 1:
             for name in ("cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"):
-                before, now = line.pop(name, None), told[name]
-                told[name] = None if before is None or now is None else before + now
-            told["attempts"] += line.get("attempts", 1) - 1
+                before, now = line.pop(name, None), answer[name]
+                answer[name] = None if before is None or now is None else before + now
+            answer["attempts"] += line.get("attempts", 1) - 1
         if generation.first_token_s is not None:
-            told["first_token_s"] = round(started - self._began + generation.first_token_s, 6)
+            answer["first_token_s"] = round(started - self._began + generation.first_token_s, 6)
         about = request.about or {}
-        told |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
-        if "bundle" not in told or told["retrieved"]:  # nothing else can say what was sent
-            told["messages"] = request.messages
-        line |= {k: value for k, value in told.items() if value not in (None, "", ()) or k in ("text", "error")}
+        answer |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
+        if "bundle" not in answer or answer["retrieved"]:  # nothing else can say what was sent
+            answer["messages"] = request.messages
+        line |= {k: value for k, value in answer.items() if value not in (None, "", ()) or k in ("text", "error")}
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it, which nothing changes any more."""
         self.closed, line = True, dict(self.line)
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
-            told = _generation_of(error)
+            failed = _generation_of(error)
             code = getattr(error, "status_code", None) or type(error).__name__
-            line |= {"status": told["status"], "error": told["error"], "error_code": str(code)}
-        if self._calls > 1:
+            line |= {"status": failed["status"], "error": failed["error"], "error_code": str(code)}
+        if len(self._steps) > 1:
             line["steps"] = self._steps
         line.setdefault("status", "ok")
         return line
+
+    def _answered(self, generation: Generation) -> dict[str, Any]:
+        """The fields of an answer, whose guards (as `guards.guarded` tells them) are told at once."""
+        self.guard(*(step.removeprefix(FIRED) for step in generation.steps if step.startswith(FIRED)))
+        usage = generation.usage
+        return {
+            "status": generation.status,
+            "text": generation.text,
+            "error": generation.error[:LONGEST_ERROR_CHARS],
+            "attempts": generation.attempts,
+            "cost_usd": None if generation.cost_usd is None else float(generation.cost_usd),
+            "first_token_s": generation.first_token_s,
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_input_tokens,
+            "served_model": generation.served_model,
+            "tool_calls": generation.tool_calls,
+            "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
+        }
 
 
 _current: ContextVar[Open | None] = ContextVar("request", default=None)
@@ -310,11 +316,11 @@ class Recorder:
             texts = {name: pseudonymised(line[name], key=self.key) for name in _TEXTS if name in line}
             self._write({**line, **texts})
             return
-        found = sum(find_pii(json.dumps([line[name] for name in _TEXTS if name in line], default=str)).values())
+        n_personal = sum(find_pii(json.dumps([line[name] for name in _TEXTS if name in line], default=str)).values())
         if self.personal == "refuse":
-            self._write(_without_texts(line) if found else line)
-        elif found:
-            self.signal(line["request_id"], personal=found)
+            self._write(_without_texts(line) if n_personal else line)
+        elif n_personal:
+            self.signal(line["request_id"], personal=n_personal)
 
     def _write(self, line: dict[str, Any]) -> None:
         """One line appended; what cannot be written is counted, and never raised into a request."""
@@ -463,29 +469,6 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _fired(generation: Generation) -> list[str]:
-    """The guards that fired on it, as `guards.guarded` tells them."""
-    return [step.removeprefix(FIRED) for step in generation.steps if step.startswith(FIRED)]
-
-
-def _answer(generation: Generation) -> dict[str, Any]:
-    usage = generation.usage
-    return {
-        "status": generation.status,
-        "text": generation.text,
-        "error": generation.error[:LONGEST_ERROR_CHARS],
-        "attempts": generation.attempts,
-        "cost_usd": None if generation.cost_usd is None else float(generation.cost_usd),
-        "first_token_s": generation.first_token_s,
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "cached_tokens": usage.cached_input_tokens,
-        "served_model": generation.served_model,
-        "tool_calls": generation.tool_calls,
-        "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
-    }
 
 
 def _generation_of(error: BaseException) -> dict[str, Any]:

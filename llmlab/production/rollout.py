@@ -86,8 +86,8 @@ class Rollout(Shown):
         if "few" in policy.forecast:
             warnings.warn(f"{path}: {policy.forecast}", UserWarning, stacklevel=2)
         if candidate.digest == baseline.digest:  # no error: a service goes on after the promotion that ends a rollout
-            told = f"{policy.candidate} is what {policy.baseline} serves already, so both arms are one; name the next"
-            warnings.warn(f"{path}: {told}", UserWarning, stacklevel=2)
+            both = f"{policy.candidate} is what {policy.baseline} serves already, so both arms are one; name the next"
+            warnings.warn(f"{path}: {both}", UserWarning, stacklevel=2)
         return cls(policy=policy, baseline=baseline, candidate=candidate)
 
     @property
@@ -236,7 +236,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
         p_value = None if p_alone is None else min(1.0, p_alone * len(policy.outcomes))
     if difference is not None and relative is not None and change is None:
         note = "too little is known of the baseline to take a share of it"
-    gaps = _gaps(policy, per, outcome)
+    gaps = _missing(policy, per, outcome)
     shown = p_value is not None and p_value <= 1 - policy.confidence
     harm = shown and difference is not None and harm_sign * difference[0] > 0
     read = change if relative is not None else difference
@@ -275,7 +275,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
     return replace(reading, days_more=_days_more(policy, units, reading, harm_sign, sequence))
 
 
-def _gaps(policy: RolloutPolicy, per: PerUnit, outcome: Outcome) -> str:
+def _missing(policy: RolloutPolicy, per: PerUnit, outcome: Outcome) -> str:
     """Why what is missing of an outcome lets nothing through: much of an arm, or (at every look) not as much in either.
 
     A difference is looked for as one of the split is: at 0.001, over units.

@@ -20,7 +20,7 @@ from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import relative_share
 from llmlab.production.lines import SIGNAL
-from llmlab.production.units import told
+from llmlab.production.units import in_unit
 from llmlab.results.scores import Metric
 from llmlab.stats.arrays import FloatArray, GroupIndex
 from llmlab.stats.bounded import effective_cases
@@ -266,9 +266,12 @@ def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Read
         state = State.ALERT
     else:
         state = State.UNKNOWN if blank.n < least else State.WATCH if crossed else State.QUIET
-    clauses = [f"{told(read.value, metric)} of {counted(blank.n, 'request')}", f"limit {told(read.limit, metric)}"]
+    clauses = [
+        f"{in_unit(read.value, metric)} of {counted(blank.n, 'request')}",
+        f"limit {in_unit(read.limit, metric)}",
+    ]
     if read.baseline is not None:
-        clauses.append(f"before {told(read.baseline, metric)}")
+        clauses.append(f"before {in_unit(read.baseline, metric)}")
     if state is State.UNKNOWN:
         clauses.append(f"at least {least} requests are needed")
     return replace(
