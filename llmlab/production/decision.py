@@ -41,20 +41,14 @@ class Action(StrEnum):
     @property
     def verdict(self) -> Verdict:
         """PASS, FAIL, INCONCLUSIVE or INVALID."""
-        return _VERDICTS[self]
+        return _MEANINGS[self][0]
 
 
-_VERDICTS = {
-    Action.SHIP: Verdict.PASS,
-    Action.REVERT: Verdict.FAIL,
-    Action.KEEP_GOING: Verdict.INCONCLUSIVE,
-    Action.INVALID: Verdict.INVALID,
-}
-_ADVICE = {
-    Action.SHIP: "Give the candidate to everybody.",
-    Action.REVERT: "Take the candidate back now.",
-    Action.KEEP_GOING: "Change nothing yet, and look again as often as you like.",
-    Action.INVALID: "Conclude nothing from these numbers before this is mended.",
+_MEANINGS = {
+    Action.SHIP: (Verdict.PASS, "Give the candidate to everybody."),
+    Action.REVERT: (Verdict.FAIL, "Take the candidate back now."),
+    Action.KEEP_GOING: (Verdict.INCONCLUSIVE, "Change nothing yet, and look again as often as you like."),
+    Action.INVALID: (Verdict.INVALID, "Conclude nothing from these numbers before this is mended."),
 }
 Triple = tuple[float, float, float]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
@@ -65,7 +59,6 @@ class Reading(Shown):
     """One outcome as it stands.
 
     Attributes:
-        kind, name, metric, rule: what is asked.
         margin, relative: the tolerated harm (superior: the smallest gain), and whether it is a share of the baseline.
         baseline, candidate: means over requests (or units); None where there are none.
         difference, change: candidate - baseline, and that as a share of the baseline, each with its interval that holds
@@ -180,7 +173,6 @@ class RolloutDecision(Shown):
     """What to do with a candidate in production.
 
     Attributes:
-        action: SHIP, REVERT, KEEP_GOING or INVALID.
         readings: each outcome, the goal first.
         reasons: why it is INVALID.
         policy, digests: the rules, and the digest of each arm's bundle.
@@ -247,7 +239,7 @@ class RolloutDecision(Shown):
             f"the old version ({old:,}) or the new one ({new:,}) by lot; they made "
             f"{counted(self.n_requests, 'request')}."
         )
-        return " ".join([head, *means, self.sentence, _ADVICE[self.action]])
+        return " ".join([head, *means, self.sentence, _MEANINGS[self.action][1]])
 
     @property
     def conclusion(self) -> Conclusion:

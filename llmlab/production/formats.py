@@ -40,7 +40,6 @@ class Format:
     """How a tool writes.
 
     Attributes:
-        name: the tool.
         sign: fields that an object of it has, each at one of the paths.
         what: whether an object is a request, a span of one, or a signal.
         fields: our field -> (their paths, converter).

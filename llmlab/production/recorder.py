@@ -164,7 +164,6 @@ class Recorder:
 
     Args:
         folder: where `SERVICE-YYYY-MM-DD.jsonl` (the day in UTC) is appended to; made when it is missing.
-        service: its name.
         key: of the pseudonyms; by default the project's: `mlruns/pseudonyms.key`, which git ignores, made on first
             use and readable by its owner alone. Machines that share units must share the key.
         personal: what is done about personal data: "flag" writes a signal `personal` with the number of findings
