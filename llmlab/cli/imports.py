@@ -12,8 +12,7 @@ from llmlab.base.cells import plain
 from llmlab.base.errors import LlmlabError
 from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle
-from llmlab.foreign.datasets import promptfoo_bundles
-from llmlab.foreign.sniffing import kind_of
+from llmlab.foreign.datasets import kind_of, promptfoo_bundles
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 

@@ -8,7 +8,7 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.foreign.datasets import Cases as Cases
+    from llmlab.foreign.datasets import kind_of as kind_of
     from llmlab.foreign.logs import Answers as Answers
-    from llmlab.foreign.sniffing import kind_of as kind_of
 
 __all__, __getattr__, __dir__ = face(__name__)

@@ -1,6 +1,7 @@
 """Other tools' data sets as rows of cases: promptfoo's tests, LangSmith's examples, Langfuse's items, BEIR's queries.
 
-What a row cannot carry is counted and listed, never dropped in silence. `golden.GoldenSet.from_...` makes cases of it.
+What a row cannot carry is counted and listed, never dropped in silence. `golden.GoldenSet.from_...` makes cases of it;
+`kind_of` tells whose a file is, by what is in it, for `llmlab import`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 from llmlab.base.cells import plain
 from llmlab.base.documents import decoded, json_lines, read_bytes
@@ -26,8 +27,10 @@ from llmlab.base.yamlfile import parse_yaml
 __all__ = [
     "Bundles",
     "Cases",
+    "Kind",
     "beir_cases",
     "document",
+    "kind_of",
     "langfuse_cases",
     "langsmith_cases",
     "listed",
@@ -39,6 +42,7 @@ __all__ = [
 
 Arguments = ParamSpec("Arguments")
 Read = TypeVar("Read")
+Kind: TypeAlias = Literal["beir", "inspect", "langfuse", "langsmith", "promptfoo", "promptfoo results", "table"]
 _WHOLE_FACTS = {"equals": "text", "contains": "fact", "icontains": "fact"}
 _ENDPOINTS = {"chat", "completion", "messages", "responses"}
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
@@ -91,19 +95,54 @@ def shaped_by(tool: str) -> Callable[[Callable[Arguments, Read]], Callable[Argum
     return checked
 
 
+def kind_of(path: str | Path) -> Kind:
+    """What wrote the file (or BEIR's folder); "table" for rows that need a mapping of columns; FileRuleError else."""
+    path = Path(path)
+    if path.is_dir():
+        if (path / "queries.jsonl").exists() and (path / "qrels").is_dir():
+            return "beir"
+        raise FileRuleError("is a folder, but not one of BEIR (queries.jsonl and qrels/)", path=path)
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv", ".parquet", ".pq"):
+        return "table"
+    if suffix == ".eval":
+        return "inspect"
+    content = document(path)
+    if isinstance(content, Mapping):
+        results = content.get("results")
+        if isinstance(results, Mapping) and isinstance(results.get("results"), list):
+            return "promptfoo results"
+        if "eval" in content and "samples" in content:
+            return "inspect"
+        if ("prompts" in content and "providers" in content) or "tests" in content:
+            return "promptfoo"
+        content = next((content[name] for name in ("examples", "data", "items") if name in content), None)
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, Mapping):
+        keys = {key.replace("_", "").lower() for key in first}
+        if {"input", "expectedoutput"} <= keys:
+            return "langfuse"
+        return "langsmith" if {"inputs", "outputs"} <= keys else "table"
+    raise FileRuleError(
+        "is of none of the known tools (promptfoo, LangSmith, Langfuse, Inspect, BEIR) and no table of rows", path=path
+    )
+
+
 @shaped_by("promptfoo")
 def promptfoo_cases(path: str | Path) -> Cases:
     """The tests of a promptfoo configuration, or those that a results file was made with."""
-    config = document(path)
-    config = config.get("config", config) if isinstance(config, Mapping) else {}
-    default, left = config.get("defaultTest"), Counter[str]()
-    tests = _tests(config.get("tests"), path, left)
-    rows: list[dict[str, Any]] = []
-    for test in tests:
+    config, left = _config(path), Counter[str]()
+    default, rows = config.get("defaultTest"), list[dict[str, Any]]()
+    for test in _tests(config.get("tests"), path, left):
         whole = _with_defaults(test, default if isinstance(default, Mapping) else {})
         for inputs in _expanded(whole["vars"]):
             rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left))
     return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+def _config(path: str | Path) -> Mapping[str, Any]:
+    config = document(path)
+    return config.get("config", config) if isinstance(config, Mapping) else {}
 
 
 def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str, Any]]:
@@ -154,8 +193,7 @@ def _written(text: str) -> dict[str, Any]:
 @shaped_by("promptfoo")
 def promptfoo_bundles(path: str | Path) -> Bundles:
     """The prompts of a promptfoo configuration with each of its models: fields of a bundle per pair, by name."""
-    config = document(path)
-    config = config.get("config", config) if isinstance(config, Mapping) else {}
+    config = _config(path)
     left, prompts, bundles = Counter[str](), dict[str, Mapping[str, str]](), dict[str, Mapping[str, Any]]()
     for number, given in enumerate(_listed(config.get("prompts")), start=1):
         if texts := _prompt(given, left):
@@ -171,7 +209,7 @@ def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) ->
     """One test of promptfoo as the row of a case; what it cannot carry is counted in `left`."""
     inputs, expected = test.get("vars") or {"prompt": ""}, _asserted(test.get("assert") or (), left)
     left.update(f"`{key}` of a test" for key in set(test) - {"vars", "assert", "description"} if test[key])
-    left["a variable that names a file (`file://`)"] += any(str(one).startswith("file://") for one in inputs.values())
+    left["a variable that names a file (`file://`)"] += any(str(v).startswith("file://") for v in inputs.values())
     row = {"id": case_id, "inputs": inputs, "source": str(test.get("description") or "")}
     return row if expected is None else {**row, "expected": expected}
 

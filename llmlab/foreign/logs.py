@@ -143,15 +143,15 @@ def _inspect_answer(sample: Mapping[str, Any], model: str, case_id: str) -> dict
     }
 
 
-def _promptfoo_answer(one: Mapping[str, Any]) -> dict[str, Any]:
-    response, used = one.get("response") or {}, _at(one, "response", "tokenUsage") or {}
-    output, latency_ms = response.get("output"), one.get("latencyMs")
+def _promptfoo_answer(result: Mapping[str, Any]) -> dict[str, Any]:
+    response, used = result.get("response") or {}, _at(result, "response", "tokenUsage") or {}
+    output, latency_ms, cost_usd = response.get("output"), result.get("latencyMs"), result.get("cost")
     text = output if isinstance(output, str) else "" if output is None else json.dumps(output, ensure_ascii=False)
-    error = str(response.get("error") or ("" if "output" in response else one.get("error") or "no output"))
+    error = str(response.get("error") or ("" if "output" in response else result.get("error") or "no output"))
     status = "refused" if response.get("isRefusal") else "ok" if text.strip() else "empty"
     has_usage = bool(used.get("total"))  # an unknown number of tokens or dollars is written as 0
     return {
-        **{"status": "error" if error else status, "text": text, "error": error, "cost_usd": one.get("cost") or None},
+        **{"status": "error" if error else status, "text": text, "error": error, "cost_usd": cost_usd or None},
         **{"input_tokens": used.get("prompt") if has_usage else None, "cached": bool(response.get("cached"))},
         **{"output_tokens": used.get("completion") if has_usage else None},
         "latency_s": None if latency_ms is None else latency_ms / 1000,

@@ -20,7 +20,7 @@ from llmlab.base.verdict import Verdict, required
 from llmlab.display.shown import Conclusion, Rows, Shown
 from llmlab.gate.decision import Receipt, ci_facts, versions
 from llmlab.production.policy import RolloutPolicy
-from llmlab.production.units import told
+from llmlab.production.units import in_unit
 from llmlab.results.comparison import PairedRow
 from llmlab.results.scores import Metric, scale_of
 from llmlab.stats.paired import PairedDifference
@@ -41,20 +41,14 @@ class Action(StrEnum):
     @property
     def verdict(self) -> Verdict:
         """PASS, FAIL, INCONCLUSIVE or INVALID."""
-        return _VERDICTS[self]
+        return _MEANINGS[self][0]
 
 
-_VERDICTS = {
-    Action.SHIP: Verdict.PASS,
-    Action.REVERT: Verdict.FAIL,
-    Action.KEEP_GOING: Verdict.INCONCLUSIVE,
-    Action.INVALID: Verdict.INVALID,
-}
-_ADVICE = {
-    Action.SHIP: "Give the candidate to everybody.",
-    Action.REVERT: "Take the candidate back now.",
-    Action.KEEP_GOING: "Change nothing yet, and look again as often as you like.",
-    Action.INVALID: "Conclude nothing from these numbers before this is mended.",
+_MEANINGS = {
+    Action.SHIP: (Verdict.PASS, "Give the candidate to everybody."),
+    Action.REVERT: (Verdict.FAIL, "Take the candidate back now."),
+    Action.KEEP_GOING: (Verdict.INCONCLUSIVE, "Change nothing yet, and look again as often as you like."),
+    Action.INVALID: (Verdict.INVALID, "Conclude nothing from these numbers before this is mended."),
 }
 Triple = tuple[float, float, float]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
@@ -65,7 +59,6 @@ class Reading(Shown):
     """One outcome as it stands.
 
     Attributes:
-        kind, name, metric, rule: what is asked.
         margin, relative: the tolerated harm (superior: the smallest gain), and whether it is a share of the baseline.
         baseline, candidate: means over requests (or units); None where there are none.
         difference, change: candidate - baseline, and that as a share of the baseline, each with its interval that holds
@@ -154,7 +147,7 @@ class Reading(Shown):
 
     def mean_text(self, value: float | None) -> str | None:
         """A mean of an arm in the metric's unit."""
-        return None if value is None else told(value, self.metric)
+        return None if value is None else in_unit(value, self.metric)
 
     def _rows(self) -> list[dict[str, object]]:
         return [
@@ -180,7 +173,6 @@ class RolloutDecision(Shown):
     """What to do with a candidate in production.
 
     Attributes:
-        action: SHIP, REVERT, KEEP_GOING or INVALID.
         readings: each outcome, the goal first.
         reasons: why it is INVALID.
         policy, digests: the rules, and the digest of each arm's bundle.
@@ -247,7 +239,7 @@ class RolloutDecision(Shown):
             f"the old version ({old:,}) or the new one ({new:,}) by lot; they made "
             f"{counted(self.n_requests, 'request')}."
         )
-        return " ".join([head, *means, self.sentence, _ADVICE[self.action]])
+        return " ".join([head, *means, self.sentence, _MEANINGS[self.action][1]])
 
     @property
     def conclusion(self) -> Conclusion:
@@ -293,7 +285,7 @@ class RolloutDecision(Shown):
         """
         if receipt.bundle_digest != self.digests["candidate"]:
             raise ValueError(f"the receipt is for the bundle {receipt.bundle_digest[:8]}, not for this candidate")
-        rows = tuple(row for reading in self.readings for row in _gaps(reading, receipt))
+        rows = tuple(row for reading in self.readings for row in _gap_rows(reading, receipt))
         return Rows(rows=rows, sentence="" if rows else "Gate and rollout have no metric in common.")
 
     def paired_rows(self) -> tuple[PairedRow, ...]:
@@ -419,7 +411,7 @@ def _days(days: float, noun: str) -> str:
     return counted(max(1, math.ceil(days)), noun)
 
 
-def _gaps(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
+def _gap_rows(reading: Reading, receipt: Receipt) -> Iterator[dict[str, object]]:
     """The row of the first condition of a gate on the same metric, in the same scale, over all cases."""
     for condition in receipt.conditions:
         read = reading.change if condition.relative else reading.difference

@@ -75,7 +75,7 @@ class Breaker:
     ) -> None:
         if not 0 < limit <= 1:
             raise ValueError(f"limit == {limit}, must be a share above 0 and at most 1")
-        for name, value in (("window_s", window_s), ("at_least", at_least), ("rest_s", rest_s)):
+        for name, value in {"window_s": window_s, "at_least": at_least, "rest_s": rest_s}.items():
             if not value > 0:
                 raise ValueError(f"{name} == {value}, must be > 0")
         self.limit, self.window_s, self.at_least, self.rest_s = limit, window_s, at_least, rest_s
@@ -185,11 +185,12 @@ class Fallback:
         self.gated = _gated(stands_in, root)
         if not self.gated:
             why = "could not be asked for a" if self.gated is None else "has no"
-            told = f"the backup {stands_in.name} {stands_in.version} on {stands_in.model} is not known to be good: "
-            told += (
-                f"the registry {why} passing gate of it that was checked; gate and promote it as you would a candidate"
+            warnings.warn(
+                f"the backup {stands_in.name} {stands_in.version} on {stands_in.model} is not known to be good: the "
+                f"registry {why} passing gate of it that was checked; gate and promote it as you would a candidate",
+                RuntimeWarning,
+                stacklevel=2,
             )
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
 
     async def ask(self, **inputs: object) -> Generation:
         """The answer to these inputs, as of `bundle.request(...)`.
@@ -202,10 +203,10 @@ class Fallback:
         if ticket is None:
             return await self._answer("backup", inputs)
         ended: Ended = "nothing"
-        failure: CallError | None = None
         try:
             answer = await self._answer("primary", inputs)
             ended = "answered"
+            return answer
         except CallError as error:
             if _is_callers(error):
                 raise
@@ -215,8 +216,6 @@ class Fallback:
                 self.breaker.pause(error.retry_after_s or self.breaker.rest_s)
         finally:  # a cancelled call too: its probe is over
             self.breaker.left(ticket, ended)
-        if failure is None:
-            return answer
         try:
             return await self._answer("backup", inputs)
         except CallError as error:

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_yaml
 
-__all__ = ["Format", "Unread", "formats", "own_format", "sniffed"]
+__all__ = ["OWN", "Format", "formats", "sniffed"]
 
 Field = tuple[tuple[str, ...], Callable[[Any], Any]]
 What = Literal["requests", "spans", "signals"]
+OWN = "llmlab"  # the format of our own lines
 TABLES = Path(__file__).with_name("formats.yaml")
 LONGEST_NUMBER_CHARS = 40
 DEEPEST = 12
@@ -27,19 +28,11 @@ _WRAPPINGS = (
     *("choices", "generations", "candidates", "messages", "message", "parts", "content", "text", "output", "answer"),
     *("response", "outputs", "result", "kwargs", "value"),
 )
-
 _OF_A_MODEL = ("choices", "tool_calls", "generations", "candidates", "role", "error")
 _TOOL_PARTS = ("tool_call", "tool_use", "function_call")
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A part of an object that cannot be read, by its kind: it is counted, and the rest is kept."""
-
-    kind: str
-
-
-Unpack = Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any] | Unread]]
+Unpack = Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any] | str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +40,10 @@ class Format:
     """How a tool writes.
 
     Attributes:
-        name: the tool.
         sign: fields that an object of it has, each at one of the paths.
         what: whether an object is a request, a span of one, or a signal.
         fields: our field -> (their paths, converter).
-        unpack: an object of the file -> the objects that the paths are of.
+        unpack: an object of the file -> the objects that the paths are of; a text says what of it cannot be read.
     """
 
     name: str
@@ -138,11 +130,11 @@ def moment(value: Any) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number / scale)
 
 
-def said(value: Any, depth: int = 0) -> str:
+def answer_text(value: Any, depth: int = 0) -> str:
     """The text of an answer in whatever it is wrapped: choices, generations, messages with parts.
 
-    >>> said({"choices": [{"message": {"content": "Use dropna()."}}]}), said([{"role": "assistant", "parts": ["Yes"]}])
-    ('Use dropna().', 'Yes')
+    >>> [answer_text({"choices": [{"message": {"content": "Yes"}}]}), answer_text([{"role": "user", "parts": ["No"]}])]
+    ['Yes', 'No']
     """
     value = _opened(value)
     if isinstance(value, str):
@@ -150,34 +142,34 @@ def said(value: Any, depth: int = 0) -> str:
     if depth > DEEPEST:
         return ""
     if isinstance(value, list):
-        texts = list(filter(None, (said(part, depth + 1) for part in value)))
+        texts = list(filter(None, (answer_text(part, depth + 1) for part in value)))
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
         return "\n".join(texts[-1:] if roles else texts)
     if isinstance(value, Mapping):
-        inner = filter(None, (said(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
+        inner = filter(None, (answer_text(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
         silent = depth or any(value.get(name) for name in _OF_A_MODEL)  # a body without an answer is none
         return next(inner, "" if silent else text(value))
     return "" if value is None else str(value)
 
 
-def called(value: Any) -> str | None:
+def calls_json(value: Any) -> str | None:
     """The calls of tools that an answer consists of, as a JSON list, in whatever it is wrapped; None without one.
 
-    >>> called({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
+    >>> calls_json({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
     '[{"id": "c1"}]'
     """
-    calls = list(_called(value))
+    calls = list(_calls(value))
     return json.dumps(calls, default=str, ensure_ascii=False) if calls else None
 
 
-def _called(value: Any, depth: int = 0) -> Iterator[Any]:
+def _calls(value: Any, depth: int = 0) -> Iterator[Any]:
     value = _opened(value)
     if depth > DEEPEST:
         return
     if isinstance(value, list):
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
         for part in value[-1:] if roles else value:
-            yield from _called(part, depth + 1)
+            yield from _calls(part, depth + 1)
     elif isinstance(value, Mapping):
         if value.get("type") in _TOOL_PARTS:
             yield value
@@ -185,10 +177,10 @@ def _called(value: Any, depth: int = 0) -> Iterator[Any]:
             yield from calls if isinstance(calls, list) else [calls]
         else:
             for name in _WRAPPINGS:
-                yield from _called(value.get(name), depth + 1)
+                yield from _calls(value.get(name), depth + 1)
 
 
-def conversation(value: Any) -> str | None:
+def messages_json(value: Any) -> str | None:
     """Messages as a JSON list of {"role", "content"}; None where there are none."""
     value = _opened(value)
     value = value.get("messages") if isinstance(value, Mapping) else value
@@ -199,19 +191,19 @@ def conversation(value: Any) -> str | None:
     for outer in value:
         message = outer["message"] if isinstance(outer.get("message"), Mapping) else outer
         role = str(message.get("role") or message.get("type") or "")
-        content = said(message.get("content") or message.get("parts") or message.get("kwargs"))
+        content = answer_text(message.get("content") or message.get("parts") or message.get("kwargs"))
         messages.append({"role": role, "content": content})
     return json.dumps(messages, ensure_ascii=False)
 
 
-def asked(value: Any) -> str:
+def inputs_json(value: Any) -> str:
     """Inputs as a JSON object: what is one stays, of messages the last of the user is the question."""
     value = _opened(value)
-    messages = json.loads(conversation(value) or "[]")
+    messages = json.loads(messages_json(value) or "[]")
     users = [message["content"] for message in messages if message["role"] in ("user", "human", "HumanMessage")]
     if users:
         value = {"question": users[-1]}
-    return text(value if isinstance(value, Mapping) else {"question": said(value)})
+    return text(value if isinstance(value, Mapping) else {"question": answer_text(value)})
 
 
 def _status(value: Any) -> str:
@@ -279,7 +271,7 @@ def tree(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = there
         value = tree(value) if isinstance(value, Mapping) else value
         if isinstance(value, list):
-            value = [tree(one) if isinstance(one, Mapping) else one for one in value]
+            value = [tree(part) if isinstance(part, Mapping) else part for part in value]
         there = place.get(last)
         if isinstance(there, dict):
             there |= value if isinstance(value, dict) else {"": value}
@@ -298,99 +290,78 @@ def _listed(value: Any) -> Any:
     return parts
 
 
-def _otlp(line: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | Unread]:
+def _otlp(line: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | str]:
     """The spans of a line of OTLP as JSON; a span or an attribute that is none costs itself alone."""
-    unread = list[Unread]()
+    unread = list[str]()
     for group in line.get("resourceSpans") or ():
         resource = tree(_attributes((group.get("resource") or {}).get("attributes"), unread))
         for scope in group.get("scopeSpans") or group.get("instrumentationLibrarySpans") or ():
             for span in scope.get("spans") or ():
                 try:
-                    yield {**_otlp_span(span, unread), "resource": resource}
+                    events = [
+                        (e.get("name"), _attributes(e.get("attributes"), unread)) for e in span.get("events") or ()
+                    ]
+                    attributes = _attributes(span.get("attributes"), unread)
+                    yield {**span, "resource": resource, **_with_events(attributes, events)}
                 except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                    unread.append(Unread("span that cannot be read"))
+                    unread.append("span that cannot be read")
     yield from unread
 
 
-def _otlp_span(span: Mapping[str, Any], unread: list[Unread]) -> dict[str, Any]:
-    status = span.get("status") or {}
-    events = [(e.get("name"), _attributes(e.get("attributes"), unread)) for e in span.get("events") or ()]
-    return {
-        "trace_id": span.get("traceId"),
-        "span_id": span.get("spanId"),
-        "parent_id": span.get("parentSpanId"),
-        "name": span.get("name"),
-        "start": span.get("startTimeUnixNano"),
-        "end": span.get("endTimeUnixNano"),
-        "failed": status.get("code") in (2, "2", "STATUS_CODE_ERROR") or None,
-        "message": status.get("message"),
-        **_with_events(_attributes(span.get("attributes"), unread), events),
-    }
-
-
-def _attributes(listed: Any, unread: list[Unread]) -> dict[str, Any]:
-    held = {}
-    for one in listed or ():
+def _attributes(listed: Any, unread: list[str]) -> dict[str, Any]:
+    values = {}
+    for attribute in listed or ():
         try:
-            held[one["key"]] = _any_value(one.get("value") or {}, unread)
+            values[attribute["key"]] = _any_value(attribute.get("value") or {}, unread)
         except (ValueError, TypeError, KeyError, AttributeError):
-            unread.append(Unread("attribute that cannot be read, taken as missing"))
-    return held
+            unread.append("attribute that cannot be read, taken as missing")
+    return values
 
 
-def _any_value(value: Mapping[str, Any], unread: list[Unread]) -> Any:
+def _any_value(typed: Mapping[str, Any], unread: list[str]) -> Any:
     """A value of OTLP, whose type is its name; whole numbers come as texts."""
-    for kind, held in value.items():
+    for kind, value in typed.items():
         if kind == "arrayValue":
-            return [_any_value(one, unread) for one in held.get("values") or ()]
+            return [_any_value(part, unread) for part in value.get("values") or ()]
         if kind == "kvlistValue":
-            return _attributes(held.get("values"), unread)
-        return int(held) if kind == "intValue" else held
+            return _attributes(value.get("values"), unread)
+        return int(value) if kind == "intValue" else value
     return None
 
 
 def _span_json(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """A span as OpenTelemetry's SDK, OpenInference's exporters and Phoenix write it, nested or as columns."""
     row = {**row, **tree({k: v for k, v in row.items() if "." in str(k)})}
-    status, context = row.get("status"), row.get("context") or {}
-    code = status.get("status_code") if isinstance(status, Mapping) else row.get("status_code")
     events = [(e.get("name"), e.get("attributes") or {}) for e in _opened(row.get("events")) or ()]
+    ids = {name: (row.get("context") or {}).get(name) for name in ("trace_id", "span_id")}
+    ids["parent_id"] = row.get("parent_id")
     yield {
-        **{name: _hex(context.get(name)) for name in ("trace_id", "span_id")},
-        "parent_id": _hex(row.get("parent_id")),
-        "name": row.get("name"),
-        "start": row.get("start_time"),
-        "end": row.get("end_time"),
-        "failed": str(code).upper().endswith("ERROR") or None,
-        "message": status.get("description") if isinstance(status, Mapping) else row.get("status_message"),
+        **row,
+        **{name: value.removeprefix("0x") if isinstance(value, str) else value for name, value in ids.items()},
         "resource": tree((row.get("resource") or {}).get("attributes") or {}),
         **_with_events(row.get("attributes") or {}, events),
     }
-
-
-def _hex(name: Any) -> Any:
-    return name.removeprefix("0x") if isinstance(name, str) else name
 
 
 def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapping[str, Any]]]) -> dict[str, Any]:
     """Attributes as a tree `a`, with the messages and the scores that conventions put into events."""
     sent, answered = list[Any](), list[Any]()
     signals, more = dict[str, Any](), dict[str, Any]()
-    for name, held in events:
+    for name, fields in events:
         if name == "gen_ai.client.inference.operation.details":
-            more |= held
+            more |= fields
         elif name == "gen_ai.choice":
-            answered.append(_opened(held.get("message") or held.get("content") or ""))
+            answered.append(_opened(fields.get("message") or fields.get("content") or ""))
         elif name == "gen_ai.content.prompt":
-            sent.append({"role": "user", "content": held.get("gen_ai.prompt")})
+            sent.append({"role": "user", "content": fields.get("gen_ai.prompt")})
         elif name == "gen_ai.content.completion":
-            answered.append(held.get("gen_ai.completion"))
-        elif name == "gen_ai.evaluation.result" and "gen_ai.evaluation.score.value" in held:
-            signals[str(held.get("gen_ai.evaluation.name"))] = held["gen_ai.evaluation.score.value"]
+            answered.append(fields.get("gen_ai.completion"))
+        elif name == "gen_ai.evaluation.result" and "gen_ai.evaluation.score.value" in fields:
+            signals[str(fields.get("gen_ai.evaluation.name"))] = fields["gen_ai.evaluation.score.value"]
         elif str(name).startswith("gen_ai.") and str(name).endswith(".message"):
-            sent.append({"role": str(name).split(".")[1], "content": _opened(held.get("content"))})
+            sent.append({"role": str(name).split(".")[1], "content": _opened(fields.get("content"))})
         elif name == "exception":
-            more.setdefault("error.type", held.get("exception.type"))
+            more.setdefault("error.type", fields.get("exception.type"))
     nested = tree({**more, **attributes})
     for side, messages in (("input", sent), ("output", answered)):
         if messages:
@@ -403,7 +374,7 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     about = trace.get("info") or {}
     meta = {**(about.get("trace_metadata") or about.get("request_metadata") or {}), **(about.get("tags") or {})}
     known = ("mlflow.trace.user", "mlflow.trace.session", "llmlab.rollout", "llmlab.arm", "llmlab.bundle")
-    kept = {name: meta[name] for name in known if name in meta}
+    of_root = {name: meta[name] for name in known if name in meta}
     signals = {}
     for assessment in about.get("assessments") or ():
         value = (assessment.get("feedback") or {}).get("value")
@@ -411,25 +382,13 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             signals[str(assessment.get("assessment_name") or assessment.get("name"))] = value
     for span in (trace.get("data") or {}).get("spans") or ():
         root = not span.get("parent_span_id") and not span.get("parent_id")
-        status = span.get("status") or {}
-        code = status.get("code") if isinstance(status, Mapping) else span.get("status_code")
-        held = {name: _opened(value) for name, value in (span.get("attributes") or {}).items()}
-        held = {name: json.loads(v) if isinstance(v, str) and v[:1] == '"' else v for name, v in held.items()}
-        nested = tree({**held, **(kept if root else {})})
+        attributes = {name: _opened(value) for name, value in (span.get("attributes") or {}).items()}
+        attributes = {n: json.loads(v) if isinstance(v, str) and v[:1] == '"' else v for n, v in attributes.items()}
+        nested = tree({**attributes, **(of_root if root else {})})
         if str(nested.get("mlflow", {}).get("spanType")).upper() == "RETRIEVER":  # its outputs are the documents
             nested["documents"] = nested["mlflow"].get("spanOutputs")
-        yield {
-            "trace_id": about.get("client_request_id") or about.get("trace_id") or about.get("request_id"),
-            "span_id": span.get("span_id") or (span.get("context") or {}).get("span_id"),
-            "parent_id": span.get("parent_span_id") or span.get("parent_id"),
-            "name": span.get("name"),
-            "start": span.get("start_time_unix_nano") or span.get("start_time"),
-            "end": span.get("end_time_unix_nano") or span.get("end_time"),
-            "failed": str(code).upper().endswith("ERROR") or None,
-            "message": status.get("message") if isinstance(status, Mapping) else span.get("status_message"),
-            "a": nested,
-            "signals": signals if root else None,
-        }
+        trace_id = about.get("client_request_id") or about.get("trace_id") or about.get("request_id")
+        yield {**span, "trace_id": trace_id, "a": nested, "signals": signals if root else None}
 
 
 def _alone(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -442,21 +401,22 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "amount": amount,
     "milliseconds": lambda value: amount(value) / 1000,
     "moment": moment,
-    "answer": said,
-    "calls": called,
-    "inputs": asked,
-    "messages": conversation,
+    "answer": answer_text,
+    "calls": calls_json,
+    "inputs": inputs_json,
+    "messages": messages_json,
     "documents": documents,
     "guards": _guards,
     "kind": _kind,
     "status": _status,
     "code": lambda value: str(value) if not str(value).isdigit() or int(value) >= 400 else "",
     "flag": bool,
+    "failed": lambda code: str(code) == "2" or str(code).upper().endswith("ERROR"),
     "error_level": lambda value: value == "ERROR",
     "retries": lambda value: 1 + amount(value),
     "any": lambda value: float(amount(value) > 0),
     "object": _opened,
-    "averages": lambda value: {name: one["avg"] for name, one in _opened(value).items()},
+    "averages": lambda value: {name: stats["avg"] for name, stats in _opened(value).items()},
 }
 _KNOWN: tuple[tuple[str, What, tuple[str, ...], Unpack], ...] = (
     ("OTLP", "spans", ("resourceSpans",), _otlp),
@@ -471,7 +431,7 @@ _KNOWN: tuple[tuple[str, What, tuple[str, ...], Unpack], ...] = (
     ("Langfuse", "spans", ("id", "type", "start_time"), _alone),
     ("Langfuse", "spans", ("id", "type", "startTime"), _alone),
     ("Helicone", "requests", ("request_created_at",), _alone),
-    ("llmlab", "requests", ("request_id",), _alone),
+    (OWN, "requests", ("request_id",), _alone),
 )
 
 
@@ -487,11 +447,6 @@ def formats() -> tuple[Format, ...]:
         Format(name=name, sign=sign, what=what, fields=fields.get(name, fields["spans"]), unpack=unpack)
         for name, what, sign, unpack in _KNOWN
     )
-
-
-def own_format() -> Format:
-    """The format of our own lines."""
-    return formats()[-1]
 
 
 def sniffed(row: Mapping[str, Any]) -> Format | None:

@@ -96,11 +96,13 @@ class Harvest(Shown):
 
     def _sentence(self) -> str:
         n, weights = len(self), np.array([case.weight for case in self._golden])
-        said = f"{counted(n, 'case')} drawn from {self.n_requests:,} requests; they tell as much as "
-        said += f"{effective_size(weights):,.0f} equally weighted ones. A case enters the golden set once it has an "
-        said += "expectation or a label: golden.grown(harvest.ready(...))."
         left = "".join(f" {n:,} left out: {why}." for why, n in self.left_out.items() if n)
-        return f"{said}{left}{f' Personal data was replaced in {self.redacted}.' if self.redacted else ''}"
+        redacted = f" Personal data was replaced in {self.redacted}." if self.redacted else ""
+        return (
+            f"{counted(n, 'case')} drawn from {self.n_requests:,} requests; they tell as much as "
+            f"{effective_size(weights):,.0f} equally weighted ones. A case enters the golden set once it has an "
+            f"expectation or a label: golden.grown(harvest.ready(...)).{left}{redacted}"
+        )
 
 
 def harvested(
@@ -127,10 +129,7 @@ def harvested(
     if not inclusion:
         raise DataError(f"nothing was drawn with seed == {seed}: n == {n} is an expected number; ask for more")
     drawn = [traces[row] for row in inclusion]
-    cases = [
-        replace(traces[row].to_case(root=root), tags=why[row], weight=1 / probability)
-        for row, probability in inclusion.items()
-    ]
+    cases = [replace(traces[row].to_case(root=root), tags=why[row], weight=1 / p) for row, p in inclusion.items()]
     answers = [
         replace(trace, answer=replace(trace.answer, **{name: redact(getattr(trace.answer, name)) for name in _WRITTEN}))
         for trace in drawn
@@ -140,11 +139,7 @@ def harvested(
         inclusion={traces[row].request_id: probability for row, probability in inclusion.items()},
         n_requests=sum(map(len, groups)),
         left_out=left_out,
-        redacted=told(
-            personal_in(
-                (trace.request_id, [trace.inputs, trace.answer.text, trace.answer.tool_calls]) for trace in drawn
-            )
-        ),
+        redacted=told(personal_in((t.request_id, [t.inputs, t.answer.text, t.answer.tool_calls]) for t in drawn)),
     )
 
 
@@ -220,10 +215,9 @@ def _drawn(groups: list[list[int]], factors: FloatArray, *, n: int, rng: np.rand
     drawn = np.flatnonzero(rng.random(len(groups)) < probabilities)
     inclusion: dict[int, float] = {}
     for group in drawn:
-        rows = groups[group]
-        shares = factors[rows] / sizes[group]
-        place = int(rng.choice(len(rows), p=shares))
-        inclusion[rows[place]] = float(probabilities[group] * shares[place])
+        shares = factors[groups[group]] / sizes[group]
+        place = int(rng.choice(len(shares), p=shares))
+        inclusion[groups[group][place]] = float(probabilities[group] * shares[place])
     return inclusion
 
 

@@ -86,21 +86,17 @@ class Trace(Shown):
     """One request of production.
 
     Attributes:
-        request_id: its name.
         time: when it began, in UTC.
-        inputs: what was asked.
         answer: what came back, or the reason why nothing did.
         unit_id: what was randomised, a pseudonym.
         session_id: the conversation it belongs to.
-        service: who served it.
         rollout, arm: the rollout by name ("" = none), and baseline, candidate, shadow, or "" = not enrolled.
         bundle: digest of what answered.
         messages: the prompt as sent, where it is known.
-        guards: checks that fired.
+        guards: names of the checks that fired.
         guarded_by: digest of the guards that its client applied, "" = none, or unknown.
         signals: thumbs, regenerated, edited, conversion, judge scores.
         scores: of the retrieved documents, in their order, None = unknown.
-        steps: the calls an application made for it.
     """
 
     request_id: str
@@ -160,17 +156,16 @@ class Problems:
     def add(self, kind: str, places: Sequence[str] = (), *, count: int | None = None) -> None:
         """So many more of a kind (by default as many as there are places)."""
         self._counts[kind] += len(places) if count is None else count
-        kept = self._places[kind]
-        kept.extend(places[: PLACES_SHOWN - len(kept)])
+        self._places[kind] = [*self._places[kind], *places][:PLACES_SHOWN]
 
     def rows(self) -> Rows:
         """One row a kind: problem, count, first places as file:line."""
-        told = [
+        rows = tuple(
             {"problem": kind, "count": count, "first": ", ".join(self._places[kind])}
             for kind, count in self._counts.items()
             if count
-        ]
-        return Rows(rows=tuple(told), sentence="" if told else "Nothing was wrong with what was read.")
+        )
+        return Rows(rows=rows, sentence="" if rows else "Nothing was wrong with what was read.")
 
 
 @cache
@@ -178,14 +173,14 @@ def schema() -> Any:
     """The columns of a line, as Arrow's types; `signals` is a struct of numbers, of whatever names."""
     import pyarrow as pa
 
-    found = pa.struct([("id", pa.large_string()), ("score", pa.float64())])
+    document = pa.struct([("id", pa.large_string()), ("score", pa.float64())])
     return pa.schema(
         [
             ("time", pa.timestamp("us", "UTC")),
             *((name, pa.large_string()) for name in TEXTS),
             *((name, pa.float64()) for name in AMOUNTS),
             ("guards", pa.list_(pa.string())),
-            ("retrieved", pa.list_(found)),
+            ("retrieved", pa.list_(document)),
         ]
     )
 
@@ -224,8 +219,8 @@ def table_of(rows: Sequence[dict[str, Any]]) -> Any:
 
     names = dict.fromkeys(name for row in rows for name in row if name.startswith(SIGNAL))
     places = [("file", pa.int32()), ("line", pa.int64())]
-    wanted = pa.schema([*schema(), *((name, pa.float64()) for name in names), *places])
-    return pa.Table.from_pylist(rows, schema=wanted)
+    columns = pa.schema([*schema(), *((name, pa.float64()) for name in names), *places])
+    return pa.Table.from_pylist(rows, schema=columns)
 
 
 def gathered(
@@ -242,13 +237,10 @@ def gathered(
                 raise pa.ArrowInvalid("two objects on a line")
         except (pa.ArrowException, UnicodeDecodeError):
             placed = objects(block, first, where=path.name, problems=problems)
-            rows = (
-                {**row_of(value, f"{path.name}:{number}"), "file": file, "line": number} for number, value in placed
-            )
-            yield table_of(list(rows))
-            continue
-        table = table.append_column("file", pa.array(np.full(len(table), file, dtype=np.int32)))
-        yield table.append_column("line", pa.array(lines))
+            yield table_of([{**row_of(row, f"{path.name}:{n}"), "file": file, "line": n} for n, row in placed])
+        else:
+            table = table.append_column("file", pa.array(np.full(len(table), file, dtype=np.int32)))
+            yield table.append_column("line", pa.array(lines))
 
 
 def _columns(block: bytes) -> Any:
@@ -263,56 +255,56 @@ def _columns(block: bytes) -> Any:
         read_options=json.ReadOptions(block_size=len(block) + 1, use_threads=False),
         parse_options=json.ParseOptions(explicit_schema=schema(), unexpected_field_behavior="infer"),
     )
-    kept = table.select(schema().names)
-    found = {name: table[name] for name in table.column_names if name.startswith(SIGNAL)}
+    columns = table.select(schema().names)
+    signals = {name: table[name] for name in table.column_names if name.startswith(SIGNAL)}
     if "signals" in table.column_names and not pa.types.is_null(kind := table.schema.field("signals").type):
         if not pa.types.is_struct(kind):
             raise pa.ArrowInvalid("signals that are no object")
-        found |= {f"{SIGNAL}{part.name}": pc.struct_field(table["signals"], i) for i, part in enumerate(kind)}
-    for name, column in found.items():
+        signals |= {f"{SIGNAL}{part.name}": pc.struct_field(table["signals"], i) for i, part in enumerate(kind)}
+    for name, column in signals.items():
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int64())
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)):
             raise pa.ArrowInvalid(f"{name} that is no number")
-        kept = kept.append_column(name, column.cast(pa.float64()))
-    return kept
+        columns = columns.append_column(name, column.cast(pa.float64()))
+    return columns
 
 
 def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) -> pd.DataFrame:
     """One row per request, in order of time: signals joined, doubles and what cannot be counted with its places."""
     import pyarrow as pa
 
-    table = pa.concat_tables([table_of([]), *tables], promote_options="default")
-    frame = table.to_pandas(types_mapper=_pandas_type, self_destruct=True)
-    del table
+    whole = pa.concat_tables([table_of([]), *tables], promote_options="default")
+    frame = whole.to_pandas(types_mapper=_pandas_type, self_destruct=True)
+    del whole
     file, line = frame.pop("file").to_numpy(), frame.pop("line").to_numpy()
 
-    def told(kind: str, chosen: NDArray[np.bool_]) -> None:
+    def count(kind: str, chosen: NDArray[np.bool_]) -> None:
         first = np.flatnonzero(chosen)[:PLACES_SHOWN]
         problems.add(kind, [f"{files[int(file[i])]}:{int(line[i])}" for i in first], count=int(chosen.sum()))
 
     for name in AMOUNTS:
         values = frame[name].to_numpy(float)
         wrong = ~np.isnan(values) & ~(np.isfinite(values) & (values >= 0))
-        told(f"{name} below zero or endless, taken as missing", wrong)
+        count(f"{name} below zero or endless, taken as missing", wrong)
         frame[name] = np.where(wrong, np.nan, values) if wrong.any() else values
     signals = [f"{SIGNAL}{name}" for name in signals_of(frame)]
     silent = frame["text"].isna() | (frame["text"].eq("") & frame["time"].isna())
     bare = (frame["status"].isna() & silent & frame[signals].notna().any(axis=1)).to_numpy(bool)
     nameless = frame["request_id"].fillna("").eq("").to_numpy()
     timeless = frame["time"].isna().to_numpy() & ~bare & ~nameless
-    told("line without a request_id", nameless)
-    told("request without a time", timeless)
+    count("line without a request_id", nameless)
+    count("request without a time", timeless)
     requests = ~nameless & ~timeless & ~bare
     behind_s = np.zeros(len(frame))
     for mine in (np.flatnonzero(requests & (file == number)) for number in range(len(files))):
         time_s = seconds_of(frame["time"].iloc[mine])
         behind_s[mine] = np.maximum.accumulate(time_s) - time_s
-    told("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
-    told("more than an hour late, sorted by time", behind_s > LATE_S)
+    count("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
+    count("more than an hour late, sorted by time", behind_s > LATE_S)
     doubled = np.zeros(len(frame), bool)
     doubled[requests] = frame.loc[requests, "request_id"].duplicated(keep="last").to_numpy()
-    told("request that came twice, the last one kept", doubled)
+    count("request that came twice, the last one kept", doubled)
     late = frame.loc[bare & ~nameless, ["request_id", *signals]]
     frame = frame[requests & ~doubled]
     if not frame["time"].is_monotonic_increasing:
@@ -399,8 +391,8 @@ def _pandas_type(kind: Any) -> Any:
 def trace_of(row: Mapping[str, Any]) -> Trace:
     """A row of the frame as a value."""
     cost = _known(row["cost_usd"])
-    counts = [_known(row[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
-    sent, answered, cached = (None if count is None else int(count) for count in counts)
+    tokens = (_known(row[name]) for name in ("prompt_tokens", "completion_tokens", "cached_tokens"))
+    sent, answered, cached = (None if n is None else int(n) for n in tokens)
     retrieved = row["retrieved"] if isinstance(row["retrieved"], (list, np.ndarray)) else ()
     steps = tuple(Step(**step) for step in _json(row["steps"], []))
     return Trace(

@@ -184,8 +184,8 @@ class RolloutPolicy(Shown, Strict):
         shares = [step.share for step in self.enrol]
         if any(step.hours is None for step in self.enrol[:-1]):
             raise ValueError("each enrolment but the last needs its hours")
-        kept = shares[:-1] if shares[-1] == 0 else shares  # a last 0 ends the rollout
-        if kept != sorted(kept):
+        growing = shares[:-1] if shares[-1] == 0 else shares  # a last 0 ends the rollout
+        if growing != sorted(growing):
             raise ValueError("the enrolled share never shrinks, or units would leave their arm; end with share: 0")
         if self.mode == "split" and shares != [1.0]:
             raise ValueError("a split enrols everybody: leave enrol out, or call it a canary")

@@ -18,7 +18,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import located
 from llmlab.base.tables import read_csv
 from llmlab.display.shown import Rows
-from llmlab.production.formats import Format, Unread, formats, own_format, sniffed
+from llmlab.production.formats import OWN, Format, formats, sniffed
 from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ PAGES = ("data", "traces", "runs")  # of an API: the field that has the rows
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 ROWS_AT_ONCE = 10_000
 
+Numbered = tuple[int, Mapping[str, Any]]  # line, object
 Placed = tuple[int, int, Mapping[str, Any]]  # file, line, object
 
 
@@ -53,15 +54,15 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
         raise FileRuleError(f"{_nothing(files[0])}, so no request was read", path=files[0])
     names = [path.name for path in files]
     tables += _tables(foreign, names, problems)
-    told = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
-    return settled(tables, files=names, problems=problems), problems.rows(), f"read as {told}"
+    kinds_read = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
+    return settled(tables, files=names, problems=problems), problems.rows(), f"read as {kinds_read}"
 
 
-def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str) -> tuple[pd.DataFrame, Rows]:
-    """The frame of objects of one tool that come from elsewhere than a file."""
-    problems, kind = Problems(), next(known for known in formats() if known.name == name)
+def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str, place: str = "") -> tuple[pd.DataFrame, Rows]:
+    """The frame of objects of one tool that come from elsewhere than a file; and what was wrong, at `place`."""
+    problems, kind, names = Problems(), next(known for known in formats() if known.name == name), [place or name]
     placed = ((kind, (0, number, row)) for number, row in enumerate(rows, start=1))
-    return settled(_tables(placed, [name], problems), files=[name], problems=problems), problems.rows()
+    return settled(_tables(placed, names, problems), files=names, problems=problems), problems.rows()
 
 
 def from_table(frame: pd.DataFrame, mapping: dict[str, str]) -> tuple[pd.DataFrame, Rows]:
@@ -75,15 +76,10 @@ def from_table(frame: pd.DataFrame, mapping: dict[str, str]) -> tuple[pd.DataFra
     columns = {**own, **mapping}
     if "time" not in columns:
         raise DataError("no column says when a request began; name it: mapping={'time': ...}")
-    problems, values = Problems(), {}
-    for name, column in columns.items():
-        held = frame[column].astype(object)
-        values[name] = held.where(held.notna(), None).tolist()
-    rows = (dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True))
-    placed = (
-        (own_format(), (0, number, {"request_id": f"row-{number}", **row})) for number, row in enumerate(rows, start=1)
-    )
-    return settled(_tables(placed, ["row"], problems), files=["row"], problems=problems), problems.rows()
+    cells = {name: frame[column].astype(object).where(frame[column].notna(), None) for name, column in columns.items()}
+    rows = (dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True))
+    named = ({"request_id": f"row-{number}", **row} for number, row in enumerate(rows, start=1))
+    return from_objects(named, name=OWN, place="row")
 
 
 def _listed(paths: Sequence[str | Path]) -> list[Path]:
@@ -109,18 +105,15 @@ def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None,
     """The format of a file, with tables where it is ours and with its objects where it is another's."""
     if _packed(path):
         return None, []
-    whole = _of_table(path) if path.suffix in (".parquet", ".csv") else _whole(path)
-    first = next(iter(_lines(path, Problems())), (0, None))[1] if whole is None else next(iter(whole), None)
+    held = _of_table(path) if path.suffix in (".parquet", ".csv") else _whole(path)
+    _, first = next(_lines(path, Problems()) if held is None else iter(held), (0, None))
     if first is None:
         return None, []
     kind = _known(first, path)
-    if whole is None and kind is own_format():
-        return kind, list(
-            gathered(path, number, row_of=partial(_understood, kind, problems=problems), problems=problems)
-        )
-    is_table = path.suffix in (".parquet", ".csv")
-    rows = _lines(path, problems) if whole is None else ((n if is_table else 1, row) for n, row in enumerate(whole, 1))
-    return kind, ((number, line, row) for line, row in rows)
+    if held is None and kind.name == OWN:
+        row_of = partial(_understood, kind, problems=problems)
+        return kind, list(gathered(path, number, row_of=row_of, problems=problems))
+    return kind, ((number, *placed) for placed in (_lines(path, problems) if held is None else held))
 
 
 def _packed(path: Path) -> str:
@@ -153,13 +146,13 @@ def _known(first: Mapping[str, Any], path: Path) -> Format:
     return kind
 
 
-def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _lines(path: Path, problems: Problems) -> Iterator[Numbered]:
     """Number and object of each line."""
     for first, block in blocks(path):
         yield from objects(block, first, where=path.name, problems=problems)
 
 
-def _whole(path: Path) -> list[Mapping[str, Any]] | None:
+def _whole(path: Path) -> list[Numbered] | None:
     """The objects of a file that is one JSON value: a list, a page of an API, or over several lines; None for lines."""
     with path.open("rb") as file:
         start = next((line for line in (line.strip().removeprefix(b"\xef\xbb\xbf") for line in file) if line), b"")
@@ -178,36 +171,36 @@ def _whole(path: Path) -> list[Mapping[str, Any]] | None:
     while isinstance(value, dict) and (name := _page(value)):
         value = value[name]
     rows = value if isinstance(value, list) else [value]
-    return [row for row in rows if isinstance(row, dict)]
+    return [(1, row) for row in rows if isinstance(row, dict)]
 
 
 def _page(value: Mapping[str, Any]) -> str:
     return next((name for name in PAGES if isinstance(value.get(name), list)), "")
 
 
-def _of_table(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a Parquet or CSV file."""
+def _of_table(path: Path) -> list[Numbered]:
+    """Number and object of each row of a Parquet or CSV file."""
     if path.suffix == ".csv":
-        return [{str(k): v for k, v in row.items()} for row in read_csv(path).cells.to_dict("records")]
+        cells = read_csv(path).cells.to_dict("records")
+        return [(number, {str(k): v for k, v in row.items()}) for number, row in enumerate(cells, start=1)]
     from pyarrow import ArrowInvalid, parquet
 
     try:
-        rows: list[Mapping[str, Any]] = parquet.read_table(path, partitioning=None).to_pylist()
+        return list(enumerate(parquet.read_table(path, partitioning=None).to_pylist(), start=1))
     except ArrowInvalid as error:
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
-    return rows
 
 
 def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: Problems) -> dict[str, Any]:
     """Our fields of an object, each signal on its own; what could not be understood is counted."""
     read, wrong = kind.read(row)
-    given = read.pop("signals", None)
-    named = {f"{SIGNAL}{name}": value for name, value in given.items()} if isinstance(given, Mapping) else {}
-    if kind is own_format():
-        named |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
+    nested = read.pop("signals", None)
+    signals = {f"{SIGNAL}{name}": value for name, value in nested.items()} if isinstance(nested, Mapping) else {}
+    if kind.name == OWN:
+        signals |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
         if row.get("text") == "" and "time" in read:
             read["text"] = ""  # a model that said nothing is told from one of which nothing is known
-    for name, value in named.items():
+    for name, value in signals.items():
         if isinstance(value, (bool, int, float)):
             read[name] = float(value)
         elif value is not None:
@@ -230,8 +223,8 @@ def _tables(placed: Iterable[tuple[Format, Placed]], files: Sequence[str], probl
             problems.add(f"object that is not as {kind.name} writes it", [place])
             continue
         for part in parts:
-            if isinstance(part, Unread):
-                problems.add(part.kind, [place])
+            if isinstance(part, str):
+                problems.add(part, [place])
                 continue
             read = _understood(kind, part, place, problems=problems)
             if kind.what == "signals" and "name" in read and "value" in read:
@@ -307,8 +300,8 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
         request["retrieved"] = list(documents.values())
     if root.get("failed"):
         failed = [root, *(span for span in spans if span.get("failed"))]
-        told = next((span for span in failed if span.get("error") or span.get("error_code")), {})
-        request |= {"status": "error", "error": told.get("error", "failed"), "error_code": told.get("error_code", "")}
+        why = next((span for span in failed if span.get("error") or span.get("error_code")), {})
+        request |= {"status": "error", "error": why.get("error", "failed"), "error_code": why.get("error_code", "")}
     below = [span for span in spans if span is not root]
     if fired := [span["name"] for span in below if span.get("kind") == "guardrail" and _fired(span)]:
         request["guards"] = fired
@@ -352,5 +345,5 @@ def _fired(span: Mapping[str, Any]) -> bool:
 def _step(span: Mapping[str, Any]) -> dict[str, Any]:
     took = (span["end"] - span["time"]).total_seconds() if span.get("end") else None
     names = ("name", "kind", "prompt_tokens", "completion_tokens", "error")
-    kept = {name: span[name] for name in names if name in span}
-    return {**kept, "latency_s": took, "output": span.get("text", "")}
+    known = {name: span[name] for name in names if name in span}
+    return {**known, "latency_s": took, "output": span.get("text", "")}

@@ -20,25 +20,18 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic_core import from_json
 
 from llmlab.base.documents import whole_file
 from llmlab.base.errors import CallTimeoutError
-from llmlab.base.private import (
-    Secrets,
-    excerpt,
-    find_pii,
-    project_key,
-    pseudonymised,
-    scrub,
-    secrets_now,
-    without_keys,
-)
+from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now, without_keys
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
+from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import short_media
 from llmlab.clients.base import FIRED, Client, Generation, Request
 
@@ -47,7 +40,7 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Recorder", "forget", "open_request", "pseudonym"]
+__all__ = ["Arm", "Recorder", "forget", "open_request", "pseudonym"]
 
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
 WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
@@ -57,17 +50,22 @@ _log = logging.getLogger("llmlab")
 _Waiting: TypeAlias = "queue.SimpleQueue[dict[str, Any] | threading.Event]"  # an event is set when it is reached
 
 
-class ArmLike(Protocol):
-    """What `Rollout.assign` gives; a service that only records loads no rollout."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What a unit is served, as `Rollout.assign` gives it; a service that only records loads no rollout.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def enrolled(self) -> bool: ...
-    @property
-    def rollout(self) -> str: ...
-    @property
-    def bundle(self) -> Any: ...
+    Attributes:
+        name: baseline or candidate.
+        enrolled: whether its requests are analysed; not those of testers, and of units outside the enrolled share.
+        rollout: its name.
+        shadow: the bundle that answers the same request off its path, None where none does.
+    """
+
+    name: str
+    bundle: Bundle
+    enrolled: bool
+    rollout: str = ""
+    shadow: Bundle | None = None
 
 
 class Open:
@@ -83,14 +81,13 @@ class Open:
     def __init__(self, request_id: str, known: Mapping[str, Any], *, outer: Open | None = None) -> None:
         self.request_id, self.outer, self.closed = request_id, outer, False
         self.line: dict[str, Any] = {"request_id": request_id, **known}
-        self._began, self._calls, self._steps = time.perf_counter(), 0, list[dict[str, Any]]()
+        self._began, self._steps = time.perf_counter(), list[dict[str, Any]]()  # a step per call
 
     def answer(self, generation: Generation | str, *, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
         """What an application answered, where no recorded client did; `more` are further fields of a line."""
         if isinstance(generation, str):
             generation = Generation(text=generation, status="ok" if generation.strip() else "empty")
-        self.guard(*_fired(generation))
-        self.line |= {**_answer(generation), **more}
+        self.line |= {**self._answered(generation), **more}
         if inputs is not None:
             self.line["inputs"] = inputs
 
@@ -101,37 +98,54 @@ class Open:
 
     def called(self, request: Request, generation: Generation, started: float) -> None:
         """A call that was made for it; amounts of several add up, the last answer is the answer."""
-        line, told = self.line, _answer(generation)
-        self._calls += 1
-        self.guard(*_fired(generation))
-        step = {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s, "output": told["text"]}
-        step |= {name: told[name] for name in ("prompt_tokens", "completion_tokens", "error")}
+        line, answer = self.line, self._answered(generation)
+        step = {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s, "output": answer["text"]}
+        step |= {name: answer[name] for name in ("prompt_tokens", "completion_tokens", "error")}
         self._steps.append(step)
-        if self._calls > 1:
+        if len(self._steps) > 1:
             for name in ("cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"):
-                before, now = line.pop(name, None), told[name]
-                told[name] = None if before is None or now is None else before + now
-            told["attempts"] += line.get("attempts", 1) - 1
+                before, now = line.pop(name, None), answer[name]
+                answer[name] = None if before is None or now is None else before + now
+            answer["attempts"] += line.get("attempts", 1) - 1
         if generation.first_token_s is not None:
-            told["first_token_s"] = round(started - self._began + generation.first_token_s, 6)
+            answer["first_token_s"] = round(started - self._began + generation.first_token_s, 6)
         about = request.about or {}
-        told |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
-        if "bundle" not in told or told["retrieved"]:  # nothing else can say what was sent
-            told["messages"] = request.messages
-        line |= {k: value for k, value in told.items() if value not in (None, "", ()) or k in ("text", "error")}
+        answer |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
+        if "bundle" not in answer or answer["retrieved"]:  # nothing else can say what was sent
+            answer["messages"] = request.messages
+        line |= {k: value for k, value in answer.items() if value not in (None, "", ()) or k in ("text", "error")}
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it, which nothing changes any more."""
         self.closed, line = True, dict(self.line)
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
-            told = _generation_of(error)
+            failed = _generation_of(error)
             code = getattr(error, "status_code", None) or type(error).__name__
-            line |= {"status": told["status"], "error": told["error"], "error_code": str(code)}
-        if self._calls > 1:
+            line |= {"status": failed["status"], "error": failed["error"], "error_code": str(code)}
+        if len(self._steps) > 1:
             line["steps"] = self._steps
         line.setdefault("status", "ok")
         return line
+
+    def _answered(self, generation: Generation) -> dict[str, Any]:
+        """The fields of an answer, whose guards (as `guards.guarded` tells them) are told at once."""
+        self.guard(*(step.removeprefix(FIRED) for step in generation.steps if step.startswith(FIRED)))
+        usage = generation.usage
+        return {
+            "status": generation.status,
+            "text": generation.text,
+            "error": generation.error[:LONGEST_ERROR_CHARS],
+            "attempts": generation.attempts,
+            "cost_usd": None if generation.cost_usd is None else float(generation.cost_usd),
+            "first_token_s": generation.first_token_s,
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_input_tokens,
+            "served_model": generation.served_model,
+            "tool_calls": generation.tool_calls,
+            "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
+        }
 
 
 _current: ContextVar[Open | None] = ContextVar("request", default=None)
@@ -150,7 +164,6 @@ class Recorder:
 
     Args:
         folder: where `SERVICE-YYYY-MM-DD.jsonl` (the day in UTC) is appended to; made when it is missing.
-        service: its name.
         key: of the pseudonyms; by default the project's: `mlruns/pseudonyms.key`, which git ignores, made on first
             use and readable by its owner alone. Machines that share units must share the key.
         personal: what is done about personal data: "flag" writes a signal `personal` with the number of findings
@@ -190,7 +203,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def request(
-        self, *, unit: str = "", session: str = "", arm: ArmLike | None = None, request_id: str = "", **more: Any
+        self, *, unit: str = "", session: str = "", arm: Arm | None = None, request_id: str = "", **more: Any
     ) -> Iterator[Open]:
         """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
 
@@ -247,10 +260,15 @@ class Recorder:
         """Of whatever a service calls somebody: 7 and a UUID by their texts, for nothing may break a request."""
         return "" if identifier is None else pseudonym(str(identifier), key=self.key)
 
-    def _late(self, request: Open, call: Request, generation: Generation, *, error: Exception | None) -> None:
-        """A line of its own for a call of a request whose line is written: of the same person, and in no arm."""
-        kept = {name: request.line[name] for name in ("service", "unit_id", "session_id")}
-        alone = Open(uuid.uuid4().hex, {"time": _now(), **kept})
+    def _called(
+        self, opened: Open, call: Request, generation: Generation, started: float, *, error: Exception | None = None
+    ) -> None:
+        """A call told in its request's line; where that is written, in one of its own: same person, and in no arm."""
+        if not opened.closed:
+            opened.called(call, generation, started)
+            return
+        about = {name: opened.line[name] for name in ("service", "unit_id", "session_id")}
+        alone = Open(uuid.uuid4().hex, {"time": _now(), **about})
         alone.called(call, generation, time.perf_counter())
         alone.line["latency_s"] = generation.latency_s
         self._put(alone.ended(error))
@@ -297,11 +315,11 @@ class Recorder:
             texts = {name: pseudonymised(line[name], key=self.key) for name in _TEXTS if name in line}
             self._write({**line, **texts})
             return
-        found = sum(find_pii(json.dumps([line[name] for name in _TEXTS if name in line], default=str)).values())
+        n_personal = sum(find_pii(json.dumps([line[name] for name in _TEXTS if name in line], default=str)).values())
         if self.personal == "refuse":
-            self._write(_without_texts(line) if found else line)
-        elif found:
-            self.signal(line["request_id"], personal=found)
+            self._write(_without_texts(line) if n_personal else line)
+        elif n_personal:
+            self.signal(line["request_id"], personal=n_personal)
 
     def _write(self, line: dict[str, Any]) -> None:
         """One line appended; what cannot be written is counted, and never raised into a request."""
@@ -361,31 +379,20 @@ class _Recorded:
 
     async def complete(self, request: Request) -> Generation:
         """The client's answer."""
-        if (opened := self._request or open_request()) is not None:
-            return await self._asked(request, opened)
-        with self._recorder.request() as alone:
-            return await self._asked(request, alone)
-
-    async def _asked(self, request: Request, opened: Open) -> Generation:
-        started = time.perf_counter()
-        if digest := getattr(self._client, "guards_digest", ""):
-            opened.line["guarded_by"] = digest
-        sent, telling = [request], getattr(self._client, "complete_telling", None)  # guards may change what is sent
-        try:
-            generation = await (telling(request, sent.append) if telling else self._client.complete(request))
-        except Exception as error:  # recorded as the call that failed, and raised again
-            self._tell(opened, sent[-1], Generation(**_generation_of(error)), started, error=error)
-            raise
-        self._tell(opened, sent[-1], generation, started)
-        return generation
-
-    def _tell(
-        self, opened: Open, call: Request, generation: Generation, started: float, *, error: Exception | None = None
-    ) -> None:
-        if opened.closed:
-            self._recorder._late(opened, call, generation, error=error)
-        else:
-            opened.called(call, generation, started)
+        opened = self._request or open_request()
+        with contextlib.nullcontext(opened) if opened else self._recorder.request() as opened:
+            started = time.perf_counter()
+            if digest := getattr(self._client, "guards_digest", ""):
+                opened.line["guarded_by"] = digest
+            sent, telling = [request], getattr(self._client, "complete_telling", None)  # guards may change what is sent
+            try:
+                generation = await (telling(request, sent.append) if telling else self._client.complete(request))
+            except Exception as error:  # recorded as the call that failed, and raised again
+                failed = Generation(**_generation_of(error))
+                self._recorder._called(opened, sent[-1], failed, started, error=error)
+                raise
+            self._recorder._called(opened, sent[-1], generation, started)
+            return generation
 
 
 def pseudonym(identifier: str, *, key: bytes) -> str:
@@ -461,29 +468,6 @@ _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _fired(generation: Generation) -> list[str]:
-    """The guards that fired on it, as `guards.guarded` tells them."""
-    return [step.removeprefix(FIRED) for step in generation.steps if step.startswith(FIRED)]
-
-
-def _answer(generation: Generation) -> dict[str, Any]:
-    usage = generation.usage
-    return {
-        "status": generation.status,
-        "text": generation.text,
-        "error": generation.error[:LONGEST_ERROR_CHARS],
-        "attempts": generation.attempts,
-        "cost_usd": None if generation.cost_usd is None else float(generation.cost_usd),
-        "first_token_s": generation.first_token_s,
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "cached_tokens": usage.cached_input_tokens,
-        "served_model": generation.served_model,
-        "tool_calls": generation.tool_calls,
-        "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
-    }
 
 
 def _generation_of(error: BaseException) -> dict[str, Any]:

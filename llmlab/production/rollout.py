@@ -28,6 +28,7 @@ from llmlab.display.shown import Shown
 from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
 from llmlab.production.policy import Outcome, RolloutPolicy
+from llmlab.production.recorder import Arm
 from llmlab.production.traces import Traces
 from llmlab.production.units import ARMS, Enrolled, PerUnit, enrolled, metric_of
 from llmlab.registry.moves import Move
@@ -58,33 +59,9 @@ _HALF, _WHOLE = 2**63, 2**64
 _PLACES = struct.Struct(">QQ").unpack_from
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """What a unit is served.
-
-    Attributes:
-        name: baseline or candidate.
-        bundle: to answer with.
-        enrolled: whether its requests are analysed; not those of testers, and of units outside the enrolled share.
-        rollout: the name of the rollout.
-        shadow: the bundle that answers the same request off its path, None where none does.
-    """
-
-    name: str
-    bundle: Bundle
-    enrolled: bool
-    rollout: str = ""
-    shadow: Bundle | None = None
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Rollout(Shown):
-    """Rules with the two bundles that they name.
-
-    Attributes:
-        policy: the rules.
-        baseline, candidate: the bundles of the arms.
-    """
+    """Rules (`policy`) with the two bundles that they name, those of the arms."""
 
     policy: RolloutPolicy
     baseline: Bundle
@@ -109,8 +86,8 @@ class Rollout(Shown):
         if "few" in policy.forecast:
             warnings.warn(f"{path}: {policy.forecast}", UserWarning, stacklevel=2)
         if candidate.digest == baseline.digest:  # no error: a service goes on after the promotion that ends a rollout
-            told = f"{policy.candidate} is what {policy.baseline} serves already, so both arms are one; name the next"
-            warnings.warn(f"{path}: {told}", UserWarning, stacklevel=2)
+            both = f"{policy.candidate} is what {policy.baseline} serves already, so both arms are one; name the next"
+            warnings.warn(f"{path}: {both}", UserWarning, stacklevel=2)
         return cls(policy=policy, baseline=baseline, candidate=candidate)
 
     @property
@@ -128,12 +105,8 @@ class Rollout(Shown):
             raise TypeError(f"unit == {unit!r}, must be a text: 7 and '7' would be two units to other services")
         if (arm := self._testers.get(unit)) is not None:
             return arm
-        digest = self._salt.copy()
-        digest.update(unit.encode("utf-8", "surrogatepass"))
-        first, second = _PLACES(digest.digest())
-        share = self._steady
-        if share is None:
-            share = self.policy.share_at(now.timestamp() if now else time.time())
+        first, second = _PLACES(hashlib.sha256(f"{self.policy.name}:{unit}".encode("utf-8", "surrogatepass")).digest())
+        share = self.policy.share_at(now.timestamp() if now else time.time())
         if not unit or first >= share * _WHOLE:
             return self._arms["baseline", False]
         return self._arms["candidate" if second < _HALF else "baseline", True]
@@ -169,15 +142,6 @@ class Rollout(Shown):
     @cached_property
     def _testers(self) -> dict[str, Arm]:
         return {unit: self._arms[arm, False] for arm, units in self.policy.overrides.items() for unit in units}
-
-    @cached_property
-    def _salt(self) -> hashlib._Hash:
-        return hashlib.sha256(f"{self.name}:".encode())
-
-    @cached_property
-    def _steady(self) -> float | None:
-        """The share where no clock is needed to know it."""
-        return self.policy.enrol[0].share if self.policy.start is None else None
 
     @cached_property
     def _arms(self) -> dict[tuple[str, bool], Arm]:
@@ -272,7 +236,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
         p_value = None if p_alone is None else min(1.0, p_alone * len(policy.outcomes))
     if difference is not None and relative is not None and change is None:
         note = "too little is known of the baseline to take a share of it"
-    gaps = _gaps(policy, per, outcome)
+    gaps = _missing(policy, per, outcome)
     shown = p_value is not None and p_value <= 1 - policy.confidence
     harm = shown and difference is not None and harm_sign * difference[0] > 0
     read = change if relative is not None else difference
@@ -311,7 +275,7 @@ def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome
     return replace(reading, days_more=_days_more(policy, units, reading, harm_sign, sequence))
 
 
-def _gaps(policy: RolloutPolicy, per: PerUnit, outcome: Outcome) -> str:
+def _missing(policy: RolloutPolicy, per: PerUnit, outcome: Outcome) -> str:
     """Why what is missing of an outcome lets nothing through: much of an arm, or (at every look) not as much in either.
 
     A difference is looked for as one of the split is: at 0.001, over units.

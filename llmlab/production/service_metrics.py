@@ -77,30 +77,30 @@ class Figures(Shown):
         if not self.by:
             return [{"figure": f.name, "value": f.value, "unit": f.unit, "n": f.n} for f in shown[0][1]]
         names = dict.fromkeys((figure.name, figure.unit) for _, figures in shown for figure in figures)
-        held = {group: {figure.name: figure for figure in figures} for group, figures in shown}
+        by_name = {group: {figure.name: figure for figure in figures} for group, figures in shown}
         return [
-            {"figure": name, "unit": unit, **{group: _cell(held[group].get(name)) for group, _ in shown}}
+            {"figure": name, "unit": unit, **{group: _cell(by_name[group].get(name)) for group, _ in shown}}
             for name, unit in names
         ]
 
     def _sentence(self) -> str:
         where = f"{self.groups[-1][0]}: " if self.by else ""
-        said = [
+        sentences = [
             f"{where}{counted(figure.n, 'request')}, {number(100 * figure.value)}% of them failed."
             for figure in self.groups[-1][1]
             if figure.name == "error rate" and figure.value is not None
         ]
         if self.new_codes:
             codes = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
-            said.append(f"Error codes not seen before the last day: {codes}.")
-        said += [
+            sentences.append(f"Error codes not seen before the last day: {codes}.")
+        sentences += [
             f"{name}: {counted(n, 'request')} younger than its maturity left out." for name, n in self.young.items()
         ]
         if len(self.groups) > GROUPS_SHOWN:
-            said.append(f"The last {GROUPS_SHOWN} of {len(self.groups):,}; to_frame() has all.")
+            sentences.append(f"The last {GROUPS_SHOWN} of {len(self.groups):,}; to_frame() has all.")
         if self.problems:
-            said.append(f"{counted(self.problems, 'line')} of the files had problems (`traces.problems`).")
-        return " ".join(said)
+            sentences.append(f"{counted(self.problems, 'line')} of the files had problems (`traces.problems`).")
+        return " ".join(sentences)
 
 
 def figures_of(
@@ -115,8 +115,8 @@ def figures_of(
     if not len(frame):
         raise DataError("no request is there to make figures of")
     moment = datetime.now(UTC) if now is None else now
-    failed, told = frame["status"].isin(FAILED), frame["error_code"]
-    frame = frame.assign(error_code=told.where(told != "", frame["status"]).where(failed, ""))  # else by its status
+    failed, code = frame["status"].isin(FAILED), frame["error_code"]
+    frame = frame.assign(error_code=code.where(code != "", frame["status"]).where(failed, ""))  # else by its status
     young: dict[str, int] = {}
     for name, age in (maturity or {}).items():
         column = f"{SIGNAL}{name}"

@@ -98,9 +98,10 @@ class Traces(Shown):
         except (TypeError, ValueError) as error:
             raise DataError(f"a signal is a number for each request: {error}") from None
         joined, unknown = with_signals(self.frame, numbers, on=on)
-        told = {"problem": "signal for a request that is not here", "count": unknown, "first": ""}
-        problems = replace(self.problems, rows=(*self.problems.rows, *([told] if unknown else [])))
-        return replace(self, frame=joined, problems=problems)
+        rows = self.problems.rows
+        if unknown:
+            rows = (*rows, {"problem": "signal for a request that is not here", "count": unknown, "first": ""})
+        return replace(self, frame=joined, problems=replace(self.problems, rows=rows))
 
     def between(self, start: datetime, end: datetime) -> Self:
         """Those that began from `start` (with its time zone) on and before `end`."""
@@ -109,11 +110,7 @@ class Traces(Shown):
         return replace(self, frame=self.frame[chosen].reset_index(drop=True))
 
     def figures(
-        self,
-        by: str | None = None,
-        *,
-        maturity: Mapping[str, timedelta] | None = None,
-        now: datetime | None = None,
+        self, by: str | None = None, *, maturity: Mapping[str, timedelta] | None = None, now: datetime | None = None
     ) -> Figures:
         """What the field watches, as one table with the n of each figure.
 
@@ -155,16 +152,8 @@ class Traces(Shown):
             DataError: nothing is left to draw from. ValueError: no such request to want more of.
         """
         frame = self.frame[(self.frame["arm"] != "shadow").to_numpy(bool)].reset_index(drop=True)
-        return harvested(
-            frame,
-            list(replace(self, frame=frame)),
-            n=n,
-            more_of=more_of or {},
-            seed=seed,
-            golden=golden,
-            bundles=bundles,
-            root=root,
-        )
+        traces, more_of = list(replace(self, frame=frame)), more_of or {}
+        return harvested(frame, traces, n=n, more_of=more_of, seed=seed, golden=golden, bundles=bundles, root=root)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -184,10 +173,9 @@ class Traces(Shown):
 
     def _sentence(self) -> str:
         times, units = self.frame["time"], self.frame["unit_id"].replace("", np.nan).nunique()
-        said = f"{counted(len(times), 'request')} of {counted(units, 'unit')}, {self.source}"
-        if len(times):
-            said += f", {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} UTC"
-        return " ".join([f"{said}.", *filter(None, ["; ".join(self.wrong)])])
+        span = f", {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} UTC" if len(times) else ""
+        requests = f"{counted(len(times), 'request')} of {counted(units, 'unit')}, {self.source}{span}."
+        return f"{requests} {'; '.join(self.wrong)}".strip()
 
     @property
     def wrong(self) -> list[str]:

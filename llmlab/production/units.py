@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "metric_of", "told", "values_of"]
+__all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "in_unit", "metric_of", "values_of"]
 
 DAY_S = 86_400
 ARMS = ("baseline", "candidate")
@@ -47,10 +47,6 @@ def _negative(frame: pd.DataFrame) -> Any:
 
 def _status(frame: pd.DataFrame, *words: str) -> Any:
     return frame["status"].isin(words) if "status" in frame else np.full(len(frame), np.nan)
-
-
-def _failed(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    return np.asarray(_status(frame, "error", "timeout"), dtype=np.float64) > 0
 
 
 def _retried(frame: pd.DataFrame) -> FloatArray:
@@ -77,13 +73,14 @@ def metric_of(outcome: Outcome) -> Metric:
     if name in AMOUNTS:
         return replace(RESOURCE_METRICS[name], name=outcome.name)
     if name not in SHARES:
-        said, is_bad = outcome.higher_is_better, name.removeprefix("signals.") in BAD_SIGNALS
-        return Metric(name=outcome.name, higher_is_better=not is_bad if said is None else said)
+        usual = name.removeprefix("signals.") not in BAD_SIGNALS
+        is_better = usual if outcome.higher_is_better is None else outcome.higher_is_better
+        return Metric(name=outcome.name, higher_is_better=is_better)
     high = 1.0 if outcome.per == "request" else None
     return Metric(name=outcome.name, low=0.0, high=high, higher_is_better=name == "response_rate")
 
 
-def told(value: float, metric: Metric) -> str:
+def in_unit(value: float, metric: Metric) -> str:
     """A value of a metric in its unit, a share in percent."""
     scale, unit = scale_of(metric)
     return number(scale * value, 3) + ("%" if scale == 100 else unit)
@@ -179,19 +176,15 @@ class Enrolled:
     def carriers(self) -> float | None:
         """How many units carry the squared requests of the arm where they are fewest; None without units in both."""
         requests = np.bincount(self.units, minlength=len(self.candidate)).astype(np.float64)
-        arms = [requests[(requests > 0) & of] for of in (~self.candidate, self.candidate)]
+        arms = [arm.counts for arm in self._by_arm(requests, requests)]
         return min(carriers(arm, None, None) for arm in arms) if min(map(len, arms)) >= FEWEST_UNITS else None
 
-    def bundles(self) -> list[dict[str, int]]:
+    def bundles(self) -> list[dict[Any, int]]:
         """Digest -> requests that it answered, where one is told, in baseline and candidate."""
-        import pandas as pd
-
         if "bundle" not in self.frame:
             return [{}, {}]
-        codes, digests = pd.factorize(self.frame["bundle"].fillna(""))
-        codes, arm = codes[self.rows], self.candidate[self.units]
-        counts = [np.bincount(codes[of], minlength=len(digests)).tolist() for of in (~arm, arm)]
-        return [{str(d): n for d, n in zip(digests, some, strict=True) if d and n} for some in counts]
+        arm, digests = self.candidate[self.units], self.frame["bundle"].iloc[self.rows].replace("", None)
+        return [digests[chosen].value_counts().to_dict() for chosen in (~arm, arm)]
 
     def of(self, outcome: Outcome) -> PerUnit:
         """The outcome summed per unit."""
@@ -206,20 +199,24 @@ class Enrolled:
             values = np.where(np.isnan(values), np.nan, (values > (threshold or 0.0)).astype(float))
         if outcome.per == "unit" and known.any():  # what was not seen of a mature unit is 0
             values, known = np.where(known, values, 0.0), ~young
-        codes, n = self.units[known], len(self.candidate)
-        sums = np.asarray(np.bincount(codes, weights=values[known], minlength=n), dtype=np.float64)
-        counts = np.asarray(np.bincount(codes, minlength=n), dtype=np.float64)
-        some = counts > 0
-        counts = counts.clip(max=1.0) if outcome.per == "unit" else counts
-        mature = np.bincount(self.units[~young], minlength=n) > 0
-        arms = (ArmUnits(sums[keep], counts[keep]) for keep in (some & ~self.candidate, some & self.candidate))
+        counts = self._summed(known).clip(max=1.0 if outcome.per == "unit" else np.inf)
         return PerUnit(
-            **dict(zip(ARMS, arms, strict=True)),
-            young=int(np.unique(self.units).size - mature.sum()) if young.any() else 0,
+            **dict(zip(ARMS, self._by_arm(self._summed(known, values), counts), strict=True)),
+            young=int(np.unique(self.units).size - (self._summed(~young) > 0).sum()) if young.any() else 0,
             unscored=0 if outcome.per == "unit" else int((~known & ~young).sum()),
             gaps=gaps,
             threshold=threshold,
         )
+
+    def _summed(self, chosen: NDArray[np.bool_], values: FloatArray | None = None) -> FloatArray:
+        """(units,) the sum of the values of each unit's chosen rows, or how many they are."""
+        weights = None if values is None else values[chosen]
+        return np.bincount(self.units[chosen], weights=weights, minlength=len(self.candidate)).astype(np.float64)
+
+    def _by_arm(self, sums: FloatArray, counts: FloatArray) -> tuple[ArmUnits, ArmUnits]:
+        """Of baseline and candidate the units that count anything."""
+        arms = [(counts > 0) & of for of in (~self.candidate, self.candidate)]
+        return ArmUnits(sums[arms[0]], counts[arms[0]]), ArmUnits(sums[arms[1]], counts[arms[1]])
 
     @cached_property
     def _has_feedback(self) -> bool:
@@ -231,15 +228,11 @@ class Enrolled:
         self, outcome: Outcome, known: NDArray[np.bool_], young: NDArray[np.bool_]
     ) -> tuple[ArmUnits, ArmUnits] | None:
         """Requests without a value; a failed one has nothing but its time to tell."""
-        asked = ~young if outcome.metric == "latency_s" else ~young & ~_failed(self.frame)[self.rows]
+        failed = np.asarray(_SHARES["error_rate"](self.frame), dtype=np.float64)[self.rows] > 0
+        asked = ~young if outcome.metric == "latency_s" else ~young & ~failed
         if outcome.per == "unit" or not (asked & ~known).any():
             return None
-        n = len(self.candidate)
-        absent, requests = (
-            np.bincount(self.units[some], minlength=n).astype(float) for some in (asked & ~known, asked)
-        )
-        baseline, candidate = (requests > 0) & ~self.candidate, (requests > 0) & self.candidate
-        return ArmUnits(absent[baseline], requests[baseline]), ArmUnits(absent[candidate], requests[candidate])
+        return self._by_arm(self._summed(asked & ~known), self._summed(asked))
 
 
 def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> Enrolled:
@@ -256,7 +249,7 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
     is_candidate = _equals(frame["arm"], "candidate")
     ours = _equals(frame["rollout"], policy.name) & (is_candidate | _equals(frame["arm"], "baseline"))
     units, future, timeless = frame["unit_id"].fillna(""), time_s > now_s, np.isnan(time_s)
-    testers = [unit for some in policy.overrides.values() for unit in some]
+    testers = [unit for named in policy.overrides.values() for unit in named]
     nobody, tester = _equals(units, ""), units.isin(testers).to_numpy(dtype=bool)
     keep = ours & ~future & ~nobody & ~tester & ~timeless
     left_out = {

@@ -70,11 +70,11 @@ class Topics:
 
     @cached_property
     def _clusters_of_word(self) -> Mapping[str, set[str]]:
-        held = defaultdict[str, set[str]](set)
+        clusters = defaultdict[str, set[str]](set)
         for case, text in zip(self.golden, self._texts, strict=True):
             for word in words(text):
-                held[word].add(case.cluster or case.id)
-        return held
+                clusters[word].add(case.cluster or case.id)
+        return clusters
 
     def _known(self, text: str, *, without: str = "") -> float:
         """The share of its words that golden questions (of other clusters) have."""
@@ -156,23 +156,19 @@ def read_drift(
             read[name] = known
     worst_p = [max(1.0 if days.mix.p_value is None else days.mix.p_value for days in both) for both in read.values()]
     for (name, both), p_value in zip(read.items(), holm(worst_p) if worst_p else (), strict=True):
-        state = _state(both, p_value, alpha=alpha)
-        reading = _read(name, both[0], state)
-        if (values := valued[name]) is not None and state is State.ALERT:
+        reading = _read(name, both, p_value, alpha=alpha)
+        if (values := valued[name]) is not None and reading.state is State.ALERT:
             rows = _of_new_topic(windows[0].last, values) if name == "new_topic" else ()
             reading = replace(reading, since=_began(name, traffic, values), rows=rows)
         yield reading
 
 
-def _state(both: Sequence[_Moved], p_value: float, *, alpha: float) -> State:
+def _read(name: str, both: Sequence[_Moved], p_value: float, *, alpha: float) -> Reading:
+    """An ALERT where the two days moved, by the p-value of the worse one; WATCH where the last alone did."""
+    moved, mix = both[0], both[0].mix
+    state = State.WATCH if mix.p_value is not None and mix.p_value <= alpha and moved.is_large else State.QUIET
     if p_value <= alpha and all(days.is_large for days in both):
-        return State.ALERT
-    alone = both[0].mix.p_value
-    return State.WATCH if alone is not None and alone <= alpha and both[0].is_large else State.QUIET
-
-
-def _read(name: str, moved: _Moved, state: State) -> Reading:
-    mix = moved.mix
+        state = State.ALERT
     psi = f"PSI {number(mix.psi, 2)} ({number(mix.psi_by_chance, 2)} by chance)"
     return Reading(
         metric=f"{name} drift",
@@ -254,8 +250,8 @@ def _lengths(texts: Iterable[str]) -> NDArray[np.float64]:
 
 def _best_scores(some: Requests) -> NDArray[np.float64]:
     """The best score that each request's search gave, NaN where none is told."""
-    listed = (found if isinstance(found, list | np.ndarray) else () for found in some.rows["retrieved"])
-    scores = ([document["score"] for document in found if document["score"] is not None] for found in listed)
+    searches = (documents if isinstance(documents, list | np.ndarray) else () for documents in some.rows["retrieved"])
+    scores = ([document["score"] for document in documents if document["score"] is not None] for documents in searches)
     return np.array([max(known, default=np.nan) for known in scores], dtype=np.float64)
 
 

@@ -20,7 +20,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import shipped
 from llmlab.base.yamlfile import read_model, to_yaml
 from llmlab.display.shown import Shown
-from llmlab.gate.policy import Age, Margin, Word, relative_share
+from llmlab.gate.policy import Age, Margin, Word
 from llmlab.production.policy import SHARES, Multiple, require_known, require_share
 
 __all__ = ["DRIFTS", "FACTS", "PAGES", "Reference", "WatchPolicy", "WatchRule", "duration"]
@@ -128,14 +128,6 @@ class WatchRule(Strict):
         return float((self.over or "1x").removesuffix("x"))
 
     @property
-    def tolerated(self) -> tuple[float, bool]:
-        """The harm that `worse_by` or `over` tolerates, and whether it is a share of the baseline."""
-        if self.worse_by is None:
-            return self.factor - 1, True
-        share = relative_share(self.worse_by)
-        return (float(self.worse_by), False) if share is None else (share, True)
-
-    @property
     def page(self) -> str:
         """The runbook's file."""
         return self.runbook or PAGES.get(self.metric, "quality-drop.md")
@@ -175,7 +167,6 @@ class WatchPolicy(Shown, Strict):
     """What is watched.
 
     Attributes:
-        reference: what the last window is held against.
         at_least: requests in a window before anything but an alert is said of it.
         false_alarms: share of quiet weeks that may bring an alert, for all rules and looks together.
         runbooks: folder of the pages, from the file's own on.

@@ -18,8 +18,9 @@ from llmlab.base.cells import Chip
 from llmlab.base.numbers import counted, number
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
+from llmlab.gate.policy import relative_share
 from llmlab.production.lines import SIGNAL
-from llmlab.production.units import told
+from llmlab.production.units import in_unit
 from llmlab.results.scores import Metric
 from llmlab.stats.arrays import FloatArray, GroupIndex
 from llmlab.stats.bounded import effective_cases
@@ -58,7 +59,6 @@ class Reading(Shown):
 
     Attributes:
         metric: what was read, such as `latency_s p99`.
-        state: ALERT, WATCH, too little data or quiet.
         value: of the last window, None = unknown; `bound` its end towards the limit, None = a total or a fact.
         limit: what it is held against; `baseline` the reference's own value.
         window: how long it is; `asked`: how long the rule asks for, where a small service gets a longer one.
@@ -66,7 +66,6 @@ class Reading(Shown):
         what: value and limit in words.
         since: when it began, as far as the requests tell.
         runbook: the page that says what to do.
-        unit: of the numbers.
         rows: request ids of those that made it so, at most a few hundred.
     """
 
@@ -172,6 +171,10 @@ class _Seen:
     def n_units(self) -> int:
         return int(self.requests.units.max(initial=-1)) + 1
 
+    def statistic(self, q: float | None = None) -> float:
+        """The mean, or the quantile that is asked for."""
+        return float(self.values.mean() if q is None else np.quantile(self.values, q))
+
     def error(self) -> StandardError | None:
         return standard_error(self.values, self.requests.units) if self.n_units >= FEWEST_UNITS else None
 
@@ -195,14 +198,32 @@ def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, a
         return replace(blank, what=f"{counted(before.n, 'request')} before it, at least {least} are needed")
     if not now.n:
         return replace(blank, what="no request of the window has a value")
-    if rule.quantile is not None:
-        read = _quantile(rule, rule.quantile, now, before, alpha=alpha)
+    q, sign = rule.quantile, -1.0 if rule.worse_by is not None and metric.higher_is_better else 1.0
+    value, baseline = now.statistic(q), None if before is None else before.statistic(q)
+    limit, factor = _limit(rule, baseline, sign=sign)
+    harm, harm_limit = sign * now.values, sign * limit
+    if q is not None:  # it lies above a limit where more than 1 - q of the requests do: that share has an exact bound
+        harm, harm_limit = (now.values > limit).astype(np.float64), 1 - q
+        bound = value if share_bounds(harm, now.requests.units, alpha=alpha)[0] > 1 - q else None
     elif rule.worse_by is None and metric.bounded:
-        read = _share(rule, now, before, alpha=alpha)
+        bound = _share_bound(now, before, factor=factor, alpha=alpha)
     else:
-        downward = rule.worse_by is not None and metric.higher_is_better
-        read = _mean(rule, now, before, alpha=alpha, sign=-1.0 if downward else 1.0)
+        bound = _mean_bound(now, before, factor=factor, alpha=alpha, sign=sign)
+    read = _Read(
+        seen=now, value=value, bound=bound, limit=limit, baseline=baseline, harm=harm, harm_limit=harm_limit, sign=sign
+    )
     return _settled(blank, read, metric, least=least)
+
+
+def _limit(rule: WatchRule, baseline: float | None, *, sign: float) -> tuple[float, float]:
+    """The limit, and how often the baseline counts in it."""
+    if baseline is None:
+        return rule.above or 0.0, 0.0
+    share = relative_share(rule.worse_by)
+    if rule.worse_by is not None and share is None:
+        return baseline + sign * float(rule.worse_by), 1.0
+    factor = rule.factor if share is None else 1 + sign * share
+    return factor * baseline, factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,66 +240,40 @@ class _Read:
     sign: float = 1.0
 
 
-def _share(rule: WatchRule, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
-    """A share against a limit; of a multiple of the baseline both errors count (MOVER; Zou and Donner 2008)."""
-    value, low = float(now.values.mean()), share_bounds(now.values, now.requests.units, alpha=alpha)[0]
-    limit, baseline, reach = rule.above or 0.0, None, value - low
+def _share_bound(now: _Seen, before: _Seen | None, *, factor: float, alpha: float) -> float:
+    """Of a share; against a multiple of the baseline both errors count (MOVER; Zou and Donner 2008)."""
+    value = now.statistic()
+    reach = value - share_bounds(now.values, now.requests.units, alpha=alpha)[0]
     if before is not None:
-        baseline, high = float(before.values.mean()), share_bounds(before.values, before.requests.units, alpha=alpha)[1]
-        limit, reach = rule.factor * baseline, math.hypot(reach, rule.factor * (high - baseline))
-    return _Read(
-        seen=now, value=value, bound=value - reach, limit=limit, baseline=baseline, harm=now.values, harm_limit=limit
-    )
+        high = share_bounds(before.values, before.requests.units, alpha=alpha)[1]
+        reach = math.hypot(reach, factor * (high - before.statistic()))
+    return value - reach
 
 
-def _quantile(rule: WatchRule, q: float, now: _Seen, before: _Seen | None, *, alpha: float) -> _Read:
-    """The quantile lies above a limit where more than 1 - q of the requests do: that share has an exact bound."""
-    baseline = None if before is None else float(np.quantile(before.values, q))
-    limit = rule.above or 0.0 if baseline is None else rule.factor * baseline
-    slow = (now.values > limit).astype(np.float64)
-    low, _ = share_bounds(slow, now.requests.units, alpha=alpha)
-    value = float(np.quantile(now.values, q))
-    bound = None if low <= 1 - q else value
-    return _Read(seen=now, value=value, bound=bound, limit=limit, baseline=baseline, harm=slow, harm_limit=1 - q)
-
-
-def _mean(rule: WatchRule, now: _Seen, before: _Seen | None, *, alpha: float, sign: float) -> _Read:
-    """A mean against a limit; `worse_by` puts the limit beside the baseline's mean, whose own error counts."""
-    value, error = float(now.values.mean()), now.error()
-    limit, baseline, factor, other = rule.above or 0.0, None, 0.0, None
-    if before is not None:
-        baseline, other = float(before.values.mean()), before.error()
-        harm, relative = rule.tolerated
-        factor = 1 + sign * harm if relative else 1.0
-        limit = baseline * factor if relative else baseline + sign * harm
-    bound = None
-    if error is not None and (before is None or other is not None):
-        spread = math.hypot(error.se, factor * other.se if other is not None else 0.0)
-        df = min(error.df, other.df if other is not None else math.inf)
-        bound = value - sign * t_quantile(1 - alpha, df) * spread
-    return _Read(
-        seen=now,
-        value=value,
-        bound=bound,
-        limit=limit,
-        baseline=baseline,
-        harm=sign * now.values,
-        harm_limit=sign * limit,
-        sign=sign,
-    )
+def _mean_bound(now: _Seen, before: _Seen | None, *, factor: float, alpha: float, sign: float) -> float | None:
+    """Of a mean; where the limit is made of the baseline's mean, its own error counts. None for too few units."""
+    errors = [seen.error() for seen in (now, before) if seen is not None]
+    if None in errors:
+        return None
+    known = [error for error in errors if error is not None]
+    spread = math.hypot(*(weight * error.se for weight, error in zip((1.0, factor), known, strict=False)))
+    return now.statistic() - sign * t_quantile(1 - alpha, min(error.df for error in known)) * spread
 
 
 def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Reading:
     crossed = read.sign * (read.value - read.limit) > 0
-    sure = read.bound is not None and read.sign * (read.bound - read.limit) > 0
-    state = State.ALERT if sure and crossed else State.UNKNOWN if blank.n < least else State.QUIET
-    if crossed and state is State.QUIET:
-        state = State.WATCH
-    said = [f"{told(read.value, metric)} of {counted(blank.n, 'request')}", f"limit {told(read.limit, metric)}"]
+    if crossed and read.bound is not None and read.sign * (read.bound - read.limit) > 0:
+        state = State.ALERT
+    else:
+        state = State.UNKNOWN if blank.n < least else State.WATCH if crossed else State.QUIET
+    clauses = [
+        f"{in_unit(read.value, metric)} of {counted(blank.n, 'request')}",
+        f"limit {in_unit(read.limit, metric)}",
+    ]
     if read.baseline is not None:
-        said.append(f"before {told(read.baseline, metric)}")
+        clauses.append(f"before {in_unit(read.baseline, metric)}")
     if state is State.UNKNOWN:
-        said.append(f"at least {least} requests are needed")
+        clauses.append(f"at least {least} requests are needed")
     return replace(
         blank,
         state=state,
@@ -286,7 +281,7 @@ def _settled(blank: Reading, read: _Read, metric: Metric, *, least: int) -> Read
         bound=read.bound,
         limit=read.limit,
         baseline=read.baseline,
-        what="; ".join(said),
+        what="; ".join(clauses),
         since=_since(read) if crossed else None,
         unit="share" if metric.bounded else metric.unit,
         rows=_worst(read) if crossed else (),
@@ -300,8 +295,8 @@ def _since(read: _Read) -> datetime | None:
     return _time(read.seen.requests, min(start, len(beyond) - 1))
 
 
-def _worst(read: _Read, most: int = MOST_ROWS) -> tuple[str, ...]:
-    order = np.argsort(-read.harm, kind="stable")[:most]
+def _worst(read: _Read) -> tuple[str, ...]:
+    order = np.argsort(-read.harm, kind="stable")[:MOST_ROWS]
     harmful = order[read.harm[order] > read.harm_limit]
     return tuple(read.seen.requests.rows["request_id"].iloc[harmful])
 

@@ -47,7 +47,6 @@ class Watch(Shown):
     """Rules of what must not happen in production, and what its traffic is held against.
 
     Attributes:
-        policy: the rules.
         golden: the cases whose tags are the topics, None = topics are not read.
         name: of the experiment.
         embed: texts to vectors, for `question_embedding` (`ll.search.Embedder`); None = it is not read.
@@ -117,10 +116,9 @@ class WatchReport(Shown):
 
     Attributes:
         readings: every rule and drift, alerts first.
-        policy, name: the rules, and the experiment's name.
+        name: of the experiment.
         now, last: the moment that windows end at, and that of the last request.
         day: the requests of the last day, one row each.
-        notes: what a reader must know.
     """
 
     readings: tuple[Reading, ...]
@@ -191,8 +189,8 @@ class WatchReport(Shown):
         for reading in self.readings:
             case = ET.SubElement(suite, "testcase", {"classname": "watch", "name": plain(reading.metric), "time": "0"})
             if reading.state is State.ALERT:
-                said = {"type": reading.state.value, "message": plain(f"{reading.what} ({reading.runbook})", 500)}
-                ET.SubElement(case, "failure", said)
+                message = plain(f"{reading.what} ({reading.runbook})", 500)
+                ET.SubElement(case, "failure", {"type": reading.state.value, "message": message})
             elif reading.state is State.UNKNOWN:
                 ET.SubElement(case, "skipped", {"message": plain(reading.what, 500)})
         ET.indent(suite)
@@ -246,8 +244,8 @@ def _case(trace: Trace, alert: str) -> Case:
 
 def _exposed(report: WatchReport) -> Iterator[str]:
     def line(name: str, value: float, **labels: str) -> str:
-        told = ",".join(f'{key}="{_label(text)}"' for key, text in {"experiment": report.name, **labels}.items())
-        return f"{name}{{{told}}} {value:.10g}"
+        pairs = ",".join(f'{key}="{_label(text)}"' for key, text in {"experiment": report.name, **labels}.items())
+        return f"{name}{{{pairs}}} {value:.10g}"
 
     yield "# HELP llmlab_watch_state 0 quiet, 1 to look at, 2 alert, -1 too little data."
     yield "# TYPE llmlab_watch_state gauge"

@@ -13,7 +13,7 @@ import llmlab as ll
 from llmlab.base.errors import FileRuleError, LlmlabError
 from llmlab.bundle.bundle import Bundle
 from llmlab.cli.imports import import_file
-from llmlab.foreign.sniffing import kind_of
+from llmlab.foreign.datasets import kind_of
 
 FILES = Path(__file__).parent / "files"
 

@@ -129,14 +129,15 @@ def test_a_superior_goal_must_be_shown():
     assert same.readings[0].reading == "not shown to be better"
 
 
-def test_what_is_better_for_a_signal_is_said_in_the_file():
-    """Fewer conversions are harm; fewer escalations are none."""
-    frame = traffic(seed=9)
-    worse = np.random.default_rng(9).random(len(frame)) < np.where(frame["arm"] == "candidate", 0.1, 0.3)
-    frame["signals.conversion"] = worse.astype(float)
-    guard = {"metric": "signals.conversion", "rule": "no_shown_harm"}
+@pytest.mark.parametrize(("signal", "baseline", "candidate"), [("conversion", 0.3, 0.1), ("personal", 0.02, 0.2)])
+def test_what_is_better_for_a_signal_is_known_or_said_in_the_file(signal, baseline, candidate):
+    """Fewer conversions are harm, and more personal data is; where the file says the opposite, neither."""
+    frame, name = traffic(seed=9), f"signals.{signal}"
+    share = np.where(frame["arm"] == "candidate", candidate, baseline)
+    frame[name] = (np.random.default_rng(9).random(len(frame)) < share).astype(float)
+    guard = {"metric": name, "rule": "no_shown_harm"}
     assert decided(frame, guards=[guard]).action == "REVERT"
-    assert decided(frame, guards=[{**guard, "higher_is_better": False}]).action != "REVERT"
+    assert decided(frame, guards=[{**guard, "higher_is_better": candidate > baseline}]).action != "REVERT"
 
 
 @pytest.mark.parametrize(
@@ -317,16 +318,6 @@ def test_silence_and_the_share_of_answers_with_feedback_stand_beside_the_verdict
     assert decided(frame, day=5, guards=[ERRORS]).notes == ()
 
 
-def test_more_of_a_signal_that_is_known_as_bad_is_harm():
-    """Personal data in 2% of the answers, and in 20% of the candidate's."""
-    frame = traffic(seed=9)
-    share = np.where(frame["arm"] == "candidate", 0.2, 0.02)
-    frame["signals.personal"] = (np.random.default_rng(9).random(len(frame)) < share).astype(float)
-    guard = {"metric": "signals.personal", "rule": "no_shown_harm"}
-    assert decided(frame, guards=[guard]).action == "REVERT"
-    assert decided(frame, guards=[{**guard, "higher_is_better": True}]).action != "REVERT"
-
-
 @pytest.mark.parametrize(
     ("at_end", "errors", "action"),
     [
@@ -394,19 +385,19 @@ def test_the_gap_between_gate_and_production_has_an_interval(confidence, column)
         decided(frame).gap(receipt)
 
 
-def test_a_ramp_with_a_day_effect_shows_no_harm():
-    """Errors fall from 6% to 2% while the enrolled share grows tenfold: a fixed control would show that as harm."""
+@pytest.mark.parametrize(("given", "days"), [({}, 15), ({"errors": (0.02, 0.02), "days": 14, **RAMP}, 14)])
+def test_equal_arms_are_not_reverted(given, days):
+    """A small brother of the simulation below. In the ramp errors fall from 6% to 2% while the enrolled share grows.
+
+    A control that is fixed meanwhile would show that as harm.
+    """
     for seed in range(4):
-        frame = traffic(seed=seed, days=14, errors=(0.02, 0.02), **RAMP)
-        assert first_action(frame, stop=("REVERT", "INVALID"), days=14, planned_units=6000) == (None, 15)
+        assert first_action(traffic(seed=seed, **given), stop=("REVERT", "INVALID"), days=days) == (None, days + 1)
 
 
-def test_equal_arms_are_not_reverted_and_doubled_errors_are_found():
-    """A small brother of the simulation below."""
-    equal = [first_action(traffic(seed=seed), stop=("REVERT",), days=15) for seed in range(5)]
-    assert equal == [(None, 16)] * 5
-    found = [first_action(traffic(seed=seed, errors=(0.01, 0.03)), stop=("REVERT",), days=15)[1] for seed in range(5)]
-    assert np.median(found) <= 6
+def test_doubled_errors_are_found():
+    days = [first_action(traffic(seed=seed, errors=(0.01, 0.03)), stop=("REVERT",), days=15)[1] for seed in range(5)]
+    assert np.median(days) <= 6
 
 
 @pytest.mark.nightly

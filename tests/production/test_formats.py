@@ -5,6 +5,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,19 +50,15 @@ LANGFUSE = {
     "level": "DEFAULT",
 }
 LANGFUSE_API = {
-    "id": "o1",
-    "traceId": "t1",
-    "type": "GENERATION",
-    "parentObservationId": None,
-    "startTime": "2026-11-20T10:00:00.000Z",
-    "endTime": "2026-11-20T10:00:01.200Z",
+    **{re.sub("_(.)", lambda after: after[1].upper(), name): value for name, value in LANGFUSE.items()},
+    "startTime": f"{BEGAN}.000Z",
+    "endTime": f"{ENDED}00Z",
     "input": MESSAGES,
     "output": {"role": "assistant", "content": ANSWER},
+    "providedModelName": None,
     "model": MODEL,
-    "usageDetails": {"input": 510, "output": 42},
+    "totalCost": None,
     "costDetails": {"total": 0.0017},
-    "userId": "u7",
-    "sessionId": "s1",
 }
 LANGSMITH = {
     "id": "0191a",
@@ -153,13 +150,17 @@ def test_what_litellm_logs_is_read():
     assert ll.Traces.load(EXPORTS / "litellm.jsonl").frame["error_code"].tolist() == ["", "429"]
 
 
-def test_scores_of_other_files_join_their_traces(tmp_path):
-    """Langfuse's scores and LangSmith's feedback come apart from what they are about."""
-    for name, rows in {"a": [LANGFUSE], "b": [SCORE], "c": [LANGSMITH], "d": [FEEDBACK]}.items():
+@pytest.mark.parametrize(
+    "files", [{"a": [LANGFUSE], "b": [SCORE], "c": [LANGSMITH, FEEDBACK]}, {"a": [LANGFUSE, SCORE]}]
+)
+def test_scores_join_the_traces_that_they_are_about(tmp_path, files):
+    """Langfuse's scores and LangSmith's feedback, in files of their own or among the observations."""
+    for name, rows in files.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     read = ll.Traces.load(tmp_path)
-    assert [trace.signals for trace in read] == [{"thumbs": 0.0}, {"thumbs": 0.0, "edited": 1.0}]
-    assert "Langfuse scores (1 file)" in read.source
+    signals = [{"thumbs": 0.0}, {"thumbs": 0.0, "edited": 1.0}][: len(read)]
+    assert ([trace.signals for trace in read], read.problems.rows) == (signals, ())
+    assert ("Langfuse scores (1 file)" in read.source) == ("b" in files)
 
 
 def test_calls_that_contain_calls_are_not_added_up_twice():
@@ -269,12 +270,6 @@ def test_the_body_of_an_error_is_no_answer(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({**HELICONE, "response_status": 429, "response_body": body}))
     (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
     assert (trace.answer.status, trace.answer.text, trace.answer.error) == ("error", "", "rate limit")
-
-
-def test_scores_among_the_observations_that_they_are_about_are_read(tmp_path):
-    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [LANGFUSE, SCORE])))
-    read = ll.Traces.load(tmp_path / "a.jsonl")
-    assert ([trace.signals for trace in read], read.problems.rows) == ([{"thumbs": 0.0}], ())
 
 
 OURS = {"request_id": "r1", "time": f"{BEGAN}Z", "text": ANSWER, "inputs": {"question": QUESTION}}

@@ -48,50 +48,49 @@ def estimated(seed, *, trials):
     """Weighted means of `good` over harvests of one traffic, with the truth and how often the interval holds it."""
     traces = traffic(1200, down=0.12, seed=seed)
     truth = float((traces.frame["text"] == "good").mean())
-    found, held, plain = [], 0, []
+    weighted, held, plain = [], 0, []
     for draw in range(trials):
         harvest = traces.harvest(n=120, more_of={"thumbs_down": 10}, seed=draw)
         good = np.array([float(text == "good") for text in harvest.results.frame["text"]])
         weights = np.array([case.weight for case in harvest.results.golden])
         estimate = mean_estimate(good, weights=weights)
         assert estimate.value == pytest.approx(np.sum(weights * good) / np.sum(weights))  # Hajek's
-        found.append(estimate.value)
+        weighted.append(estimate.value)
         plain.append(good.mean())
         held += estimate.low <= truth <= estimate.high
-    return truth, np.array(found), np.array(plain), held / trials
+    return truth, np.array(weighted), np.array(plain), held / trials
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("seed", "trials", "covered"),
+    [pytest.param(3, 30, 0.85, marks=pytest.mark.slow), pytest.param(4, 1000, 0.92, marks=pytest.mark.nightly)],
+)
+def test_weighted_means_of_a_harvest_are_those_of_production(project, seed, trials, covered):
+    """Not the plain ones, which the complaints pull down."""
+    truth, weighted, plain, held = estimated(seed=seed, trials=trials)
+    print(f"truth {truth:.4f}, weighted {weighted.mean():.4f} (sd {weighted.std():.4f}), plain {plain.mean():.4f}")
+    print(f"cover {held:.1%}")
+    assert abs(weighted.mean() - truth) < 4 * weighted.std() / np.sqrt(trials) + 0.002 * (trials > 30)
+    assert plain.mean() < truth - 0.2
+    assert held >= covered
 
 
 @pytest.mark.slow
-def test_weighted_means_of_a_harvest_are_those_of_production(project):
-    """Not the plain ones, which the complaints pull down; Horvitz and Thompson's total agrees."""
-    truth, found, plain, held = estimated(seed=3, trials=30)
-    assert abs(found.mean() - truth) < 4 * found.std() / np.sqrt(30)
-    assert plain.mean() < truth - 0.2
-    assert held >= 0.85
+def test_horvitz_and_thompsons_total_is_the_number_of_requests(project):
     some = traffic(300)
     totals = [sum(c.weight for c in some.harvest(n=60, seed=s).results.golden) for s in range(30)]
     assert np.mean(totals) == pytest.approx(300, abs=4 * np.std(totals) / np.sqrt(30))
 
 
-@pytest.mark.nightly
-@pytest.mark.timeout(1800)
-def test_weighted_means_of_many_harvests(project):
-    truth, found, plain, held = estimated(seed=4, trials=1000)
-    print(f"truth {truth:.4f}, weighted {found.mean():.4f} (sd {found.std():.4f}), plain {plain.mean():.4f}")
-    print(f"cover {held:.1%}")
-    assert abs(found.mean() - truth) < 4 * found.std() / np.sqrt(1000) + 0.002
-    assert held >= 0.92
-
-
 @pytest.mark.parametrize("sizes", [[10, 1, 1], [1] * 50, [1000, 900, 1, 1, 1], [5, 4, 3, 2, 1]])
 @pytest.mark.parametrize("n", [1, 2, 3, 100])
 def test_probabilities_add_up_and_are_none_above_one(sizes, n):
-    found = inclusion_probabilities(np.array(sizes, float), n=n)
-    assert found.sum() == pytest.approx(min(n, len(sizes)))
-    assert (found > 0).all()
-    assert (found <= 1).all()
-    open_ = found < 1
-    ratios = found[open_] / np.array(sizes, float)[open_]
+    probabilities = inclusion_probabilities(np.array(sizes, float), n=n)
+    assert probabilities.sum() == pytest.approx(min(n, len(sizes)))
+    assert ((probabilities > 0) & (probabilities <= 1)).all()
+    open_ = probabilities < 1
+    ratios = probabilities[open_] / np.array(sizes, float)[open_]
     assert ratios.size == 0 or ratios == pytest.approx(ratios[0])
 
 
@@ -114,25 +113,20 @@ def test_what_is_asked_already_or_shown_in_a_prompt_is_left_out_and_counted(proj
 
 
 def test_personal_data_is_replaced_before_anything_is_kept(project):
-    traces = traffic(3, questions=["Write to jo.smith@firma.de", "What is 2?", "What is 3?"])
-    harvest = traces.harvest(n=10)
-    assert "jo.smith" not in str(harvest.results.golden.cases) + str(harvest)
-    assert "r0 (email address)" in harvest.redacted
-    (trace, *_) = traces
-    assert "jo.smith" not in str(trace.to_case(expected="a reply"))
-    named = replace(trace, unit_id="jo.smith@firma.de").to_case()
-    assert "jo.smith" not in str(named.to_row())
-    assert named.cluster == replace(trace, unit_id="jo.smith@firma.de").to_case().cluster
-
-
-def test_personal_data_in_tool_calls_is_replaced_too(project):
+    """In questions, tool calls and the name of a unit, which stays one cluster."""
     calls = '[{"name": "mail", "arguments": {"to": "jo.smith@firma.de"}}]'
-    frame = traffic(3).frame.assign(tool_calls=[calls, "", ""])
-    harvest = ll.Traces.from_frame(frame).harvest(n=10)
+    asked = traffic(3, questions=["Write to jo.smith@firma.de", "What is 2?", "What is 3?"])
+    traces = ll.Traces.from_frame(asked.frame.assign(tool_calls=["", calls, ""]))
+    harvest = traces.harvest(n=10)
     (kept,) = filter(None, harvest.results.frame["tool_calls"])
     assert "mail" in kept
-    assert "jo.smith" not in kept
-    assert "r0 (email address)" in harvest.redacted
+    assert "jo.smith" not in str(harvest.results.golden.cases) + str(harvest) + kept
+    assert all(f"r{place} (email address)" in harvest.redacted for place in (0, 1))
+    (trace, *_) = traces
+    assert "jo.smith" not in str(trace.to_case(expected="a reply"))
+    named, again = (replace(trace, unit_id="jo.smith@firma.de").to_case() for _ in range(2))
+    assert "jo.smith" not in str(named.to_row())
+    assert named.cluster == again.cluster
 
 
 def test_a_case_enters_the_golden_set_with_an_expectation_or_a_label(project, tmp_path):

@@ -10,6 +10,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from llmlab.production.recorder import pseudonym
 from llmlab.production.rollout import Arm
 
 BUNDLE = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", name="qa")
+CANDIDATE = Arm(name="candidate", bundle=BUNDLE, enrolled=True, rollout="r1")
 KEY = b"k" * 32
 
 
@@ -35,15 +37,14 @@ def answering(folder, replies="yes", **changes):
     return recorded, recorded.client(ll.FakeClient(replies))
 
 
-def asked(client, question="How do I drop NaN?", bundle=BUNDLE):
-    return asyncio.run(client.complete(bundle.request(question=question)))
+def asked(client, question="How do I drop NaN?"):
+    return asyncio.run(client.complete(BUNDLE.request(question=question)))
 
 
 def test_a_request_around_a_client_is_one_line_that_traces_read(tmp_path):
     """Who asked in which arm, what was sent, and what came back; people only as pseudonyms."""
     recorded, client = answering(tmp_path, "Use dropna().")
-    arm = Arm(name="candidate", bundle=BUNDLE, enrolled=True, rollout="r1")
-    with recorded.request(unit="anna", session="s1", arm=arm) as request:
+    with recorded.request(unit="anna", session="s1", arm=CANDIDATE) as request:
         asked(client)
     recorded.signal(request.request_id, thumbs=0)
     (trace,) = ll.Traces.load(tmp_path)
@@ -58,7 +59,7 @@ def test_a_request_around_a_client_is_one_line_that_traces_read(tmp_path):
 def test_a_tester_is_in_no_arm_and_a_call_alone_is_a_request_too(tmp_path):
     """Whoever is not enrolled is recorded, and analysed by no rollout."""
     recorded, client = answering(tmp_path)
-    with recorded.request(unit="t", arm=Arm(name="candidate", bundle=BUNDLE, enrolled=False, rollout="r1")):
+    with recorded.request(unit="t", arm=replace(CANDIDATE, enrolled=False)):
         asked(client)
     asked(client)
     first, second = ll.Traces.load(tmp_path)
@@ -242,7 +243,7 @@ def test_a_call_that_ends_after_its_request_has_a_line_of_its_own(tmp_path, fail
     client = recorded.client(Slow())
 
     async def served():
-        with recorded.request(unit="anna", arm=Arm(name="candidate", bundle=BUNDLE, enrolled=True, rollout="r1")):
+        with recorded.request(unit="anna", arm=CANDIDATE):
             task = asyncio.create_task(client.complete(BUNDLE.request(question="?")))
             await asyncio.sleep(0)
         ready.set()
@@ -264,24 +265,16 @@ def test_no_name_of_a_person_and_no_value_breaks_a_request(tmp_path):
             raise AttributeError("broken")
 
     recorded = recorder(tmp_path)
-    with recorded.request(unit=7, session=uuid.UUID(int=1), request_id=uuid.UUID(int=2), service="other"):
-        pass
+    with recorded.request(unit=7, session=uuid.UUID(int=1), request_id=uuid.UUID(int=2), service="other") as request:
+        request.answer("half \ud800 a pair\u2028\n", inputs={"when": threading.current_thread()})
     with recorded.request(unit=None) as request:
         request.answer("yes", inputs={"what": Broken()})
     (trace,) = ll.Traces.load(tmp_path)
     assert (trace.unit_id, trace.service) == (pseudonym("7", key=KEY), "other")
+    assert trace.answer.text == "half ? a pair\u2028\n"
     assert recorded.flush()
     assert (recorded.lost, recorded.problem) == (1, "broken")
     assert production.forget(tmp_path, 7, key=KEY) == 1
-
-
-def test_half_a_surrogate_and_odd_values_are_written_too(tmp_path):
-    recorded = recorder(tmp_path)
-    with recorded.request() as request:
-        request.answer("half \ud800 a pair\u2028\n", inputs={"when": threading.current_thread()})
-    (trace,) = ll.Traces.load(tmp_path)
-    assert trace.answer.text == "half ? a pair\u2028\n"
-    assert recorded.lost == 0
 
 
 def test_a_signal_is_a_finite_number(tmp_path):

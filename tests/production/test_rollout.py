@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -82,14 +82,27 @@ def test_every_process_says_the_same(tmp_path):
     assert 200 < int(said.pop().split()[1]) < 400  # 10% of 500 on the first day and 50% on the second
 
 
-def test_the_share_grows_by_the_hours_since_the_start():
-    """Nobody is enrolled before it; without a start the first share stays, and the rules say so."""
-    steps = [{"share": 0.1, "hours": 24}, {"share": 0.3, "hours": 24}, {"share": 1.0}]
-    rules = policy(enrol=steps, start=START.isoformat())
-    hours = [(START + timedelta(hours=h)).timestamp() for h in (-5, 1, 23.9, 24, 47, 49, 999)]
-    assert [rules.share_at(second) for second in hours] == [0.0, 0.1, 0.1, 0.3, 0.3, 1.0, 1.0]
-    assert policy(enrol=steps).share_at(hours[-1]) == 0.1
-    assert "`start`" in str(policy(enrol=steps))
+STEPS = [{"share": 0.1, "hours": 24}, {"share": 0.3, "hours": 24}, {"share": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("enrol", "start", "shares"),
+    [
+        (STEPS, START, [0.0, 0.1, 0.1, 0.3, 0.3, 1.0, 1.0]),
+        (STEPS, None, [0.1] * 7),
+        ([{"share": 0.5, "hours": 24}, {"share": 0.0}], START, [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]),
+        ([{"share": 1.0}], START, [0.0, *[1.0] * 6]),
+    ],
+)
+def test_the_share_grows_by_the_hours_since_the_start(enrol, start, shares):
+    """Nobody is enrolled before it, nor after a last 0; without a start the first stays, and the rules say so."""
+    ramped = rollout(enrol=enrol, **({"start": start.isoformat()} if start else {}))
+    moments = [START + timedelta(hours=hours) for hours in (-5, 1, 23.9, 24, 47, 49, 999)]
+    assert [ramped.policy.share_at(moment.timestamp()) for moment in moments] == shares
+    for moment, share in zip(moments, shares, strict=True):
+        enrolled = sum(ramped.assign(unit, now=moment).enrolled for unit in UNITS[:500])
+        assert enrolled / 500 == pytest.approx(share, abs=0.1 * (share % 1 > 0))
+    assert ("`start`" in str(ramped.policy)) == (start is None)
 
 
 def test_testers_and_nobody_are_not_enrolled():
@@ -143,19 +156,6 @@ def test_rules_that_cannot_be_meant_are_refused(tmp_path, changes, rule):
     with pytest.raises(FileRuleError) as refused:
         ll.Rollout.load(path)
     assert rule in refused.value.rule
-
-
-def test_a_last_share_of_zero_ends_the_rollout():
-    """Then everybody is served the baseline, and nobody is enrolled."""
-    over = rollout(enrol=[{"share": 0.5, "hours": 24}, {"share": 0.0}], start="2026-03-02")
-    assert not any(over.assign(unit).enrolled for unit in UNITS[:500])
-
-
-def test_nobody_is_enrolled_before_the_start():
-    """Of one share that stays neither."""
-    later = rollout(start="2030-01-01")
-    assert not any(later.assign(unit, now=START).enrolled for unit in UNITS[:50])
-    assert all(later.assign(unit, now=datetime(2030, 1, 2, tzinfo=UTC)).enrolled for unit in UNITS[:50])
 
 
 def test_few_units_are_said_at_load_with_the_weeks_they_need(tmp_path):

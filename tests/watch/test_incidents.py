@@ -43,46 +43,41 @@ def test_every_incident_has_its_name():
 @pytest.mark.parametrize("name", INCIDENTS)
 def test_a_planted_incident_is_found_and_named(month, name):
     """By its own metric, with the page that says what to do, and since about when it began."""
-    found = report(month, name)
+    watched = report(month, name)
     metric, page = NAMED[name]
-    alert = next((one for one in found.alerts if one.metric == metric), None)
-    assert alert is not None, found
-    assert alert.runbook == page
-    assert found.exit_code == 1
+    alert = next((alert for alert in watched.alerts if alert.metric == metric), None)
+    assert alert is not None, watched
+    assert (alert.runbook, watched.exit_code) == (page, 1)
     if name in BEGAN_HOURS_AGO:
         assert abs((end_of() - alert.since) / timedelta(hours=1) - BEGAN_HOURS_AGO[name]) < 1
 
 
 def test_a_quiet_day_is_quiet(month):
-    found = WATCH.report(made(month), now=end_of())
-    assert (found.alerts, found.exit_code) == ((), 0), found
+    watched = WATCH.report(made(month), now=end_of())
+    assert (watched.alerts, watched.exit_code) == ((), 0), watched
 
 
 def alerts_of_a_week(*, seed, users_a_day, step_hours):
     """What alerted in a quiet week, looked at every so many hours."""
     traces = made(quiet(seed=seed, days=35, users_a_day=users_a_day))
     looks = [START + timedelta(days=28, hours=hour) for hour in range(step_hours, 169, step_hours)]
-    return [one.metric for now in looks for one in WATCH.report(traces, now=now).alerts]
+    return [alert.metric for now in looks for alert in WATCH.report(traces, now=now).alerts]
 
 
-@pytest.mark.slow
-def test_quiet_weeks_are_quiet():
-    """The small brother of the two hundred weeks: three of them, looked at every twelve hours."""
-    weeks = [alerts_of_a_week(seed=seed, users_a_day=120, step_hours=12) for seed in range(3)]
-    assert weeks == [[], [], []]
-
-
-@pytest.mark.nightly
 @pytest.mark.timeout(7200)
-def test_at_most_one_of_twenty_quiet_weeks_alerts():
-    """Two hundred weeks with several requests per user, looked at every six hours, the whole report counted."""
-    weeks = [alerts_of_a_week(seed=seed, users_a_day=250, step_hours=6) for seed in range(200)]
-    assert sum(bool(week) for week in weeks) <= 200 / 20
+@pytest.mark.parametrize(
+    ("n", "users_a_day", "step_hours", "most"),
+    [pytest.param(3, 120, 12, 0, marks=pytest.mark.slow), pytest.param(200, 250, 6, 10, marks=pytest.mark.nightly)],
+)
+def test_at_most_one_of_twenty_quiet_weeks_alerts(n, users_a_day, step_hours, most):
+    """Weeks with several requests per user, looked at every few hours, the whole report counted."""
+    weeks = [alerts_of_a_week(seed=seed, users_a_day=users_a_day, step_hours=step_hours) for seed in range(n)]
+    assert sum(bool(week) for week in weeks) <= most
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("name", INCIDENTS)
 def test_incidents_are_found_whatever_the_traffic(name):
     """In at least nine of ten months, at another size of the service."""
-    found = [report(quiet(seed=seed), name, seed=seed).alerts for seed in range(10)]
-    assert sum(NAMED[name][0] in [one.metric for one in alerts] for alerts in found) >= 9
+    months = [report(quiet(seed=seed), name, seed=seed).alerts for seed in range(10)]
+    assert sum(NAMED[name][0] in [alert.metric for alert in alerts] for alerts in months) >= 9
