@@ -105,8 +105,12 @@ class Rollout(Shown):
             raise TypeError(f"unit == {unit!r}, must be a text: 7 and '7' would be two units to other services")
         if (arm := self._testers.get(unit)) is not None:
             return arm
-        first, second = _PLACES(hashlib.sha256(f"{self.policy.name}:{unit}".encode("utf-8", "surrogatepass")).digest())
-        share = self.policy.share_at(now.timestamp() if now else time.time())
+        digest = self._salt.copy()
+        digest.update(unit.encode("utf-8", "surrogatepass"))
+        first, second = _PLACES(digest.digest())
+        share = self._steady
+        if share is None:
+            share = self.policy.share_at(now.timestamp() if now else time.time())
         if not unit or first >= share * _WHOLE:
             return self._arms["baseline", False]
         return self._arms["candidate" if second < _HALF else "baseline", True]
@@ -142,6 +146,15 @@ class Rollout(Shown):
     @cached_property
     def _testers(self) -> dict[str, Arm]:
         return {unit: self._arms[arm, False] for arm, units in self.policy.overrides.items() for unit in units}
+
+    @cached_property
+    def _salt(self) -> hashlib._Hash:
+        return hashlib.sha256(f"{self.name}:".encode())
+
+    @cached_property
+    def _steady(self) -> float | None:
+        """The share where no clock is needed to know it."""
+        return self.policy.enrol[0].share if self.policy.start is None else None
 
     @cached_property
     def _arms(self) -> dict[tuple[str, bool], Arm]:
