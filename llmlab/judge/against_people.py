@@ -42,7 +42,7 @@ __all__ = ["AnchorCheck", "calibrate", "calibrated", "check_anchors", "graded_fr
 
 LEVEL = 0.99  # drift is looked for again and again, so a single look must be rarely wrong
 KAPPA_AT_LEAST = 0.8  # of a judge with itself
-Used = set[tuple[tuple[str, ...], int]]  # (what was labelled, which label of it): each label counts once
+Unused = dict[tuple[str, ...], tuple[Label, ...]]  # labels by what they are of; each counts once, and is taken out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -123,23 +123,20 @@ def calibrate(
     judges = {part.metric(name).judge for part in every}
     if len(judges) != 1 or not all(judges):
         raise DataError(f"{name!r} was not given by one judge; judge the results with one, then calibrate it")
-    used: Used = set()
-    rows = [row for part in every for row in (_pairs if labels.pairwise else _grades)(labels, part, name, used)]
-    lost = len(labels) - len(used)
-    if not used:
+    unused: Unused = dict(labels.by_key)
+    rows = [row for part in every for row in (_pairs if labels.pairwise else _grades)(unused, part, name)]
+    lost = sum(map(len, unused.values()))
+    if not rows:
         raise _none_fits(labels)
-    frame = pd.DataFrame(rows)
-    if by == "tags":
-        frame = frame.explode("tags")
-    split = ("tags",) if by == "tags" else ()
+    frame = pd.DataFrame(rows) if by is None else pd.DataFrame(rows).explode(by)
+    how: dict[str, Any] = {"cluster": "cluster", "by": () if by is None else (by,), "level": level}
     meaning, record = every[0].metric(name), every[0].provenance.judges.get(name, JudgeRecord())
     if labels.pairwise:
-        columns: dict[str, Any] = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
-        columns |= _authors(frame, record.model)
-        calibration = calibrate_verdicts(frame, by=split, level=level, **columns)
+        authors = _authors(frame, record.model)
+        calibration = calibrate_verdicts(frame, length1="words_1", length2="words_2", **authors, **how)
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
-        calibration = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)
+        calibration = calibrate_scores(frame, scale=scale, length="words", **how)
     note = f"{lost} of {len(labels)} labels fit no answer here (changed since, or of other answers) and were not used."
     return replace(
         calibration,
@@ -183,7 +180,7 @@ def graded_frame(labels: Labels, results: Results, *, metric: str | None = None)
     """What was labelled beside what the judge said, one row per label: tags, cluster, human, judge, words."""
     import pandas as pd  # heavy
 
-    rows = list(_grades(labels, results, metric or labels.rubric, set()))
+    rows = list(_grades(dict(labels.by_key), results, metric or labels.rubric))
     return pd.DataFrame(rows, columns=["tags", "cluster", "human", "judge", "words"])
 
 
@@ -236,35 +233,27 @@ def check_anchors(
     )
 
 
-def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
+def _grades(unused: Unused, results: Results, metric: str) -> Iterator[dict[str, Any]]:
     """One row per label and answer text: the same text in two variants is one thing that was labelled."""
     cases = results.golden.by_id if results.golden else {}
     keys = label_keys(results.frame, results.golden)
     for key, (text, grade) in zip(keys, results.answers("shown", metric), strict=True):
         case = cases[key[0]]
         about = {"tags": case.tags, "cluster": case.cluster or case.id}
-        for label in _unused(labels, key, used):
+        for label in unused.pop(key, ()):
             yield {**about, "human": label.value, "judge": grade, "words": len(text.split())}
 
 
-def _pairs(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
+def _pairs(unused: Unused, results: Results, metric: str) -> Iterator[dict[str, Any]]:
     """One row per label of the two answers, whichever of them stood first when it was labelled."""
     cases = results.golden.by_id if results.golden else {}
     for row in verdict_frame(results, metric).to_dict("records"):
         case = cases[str(row["case_id"])]
         one, two = text_digest(row["output_1"]), text_digest(row["output_2"])
-        for answers, turned in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
-            for label in _unused(labels, (case.id, text_digest(case.question), *answers), used):
-                winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
+        for answers, winners in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
+            for label in unused.pop((case.id, text_digest(case.question), *answers), ()):
+                winner = "tie" if label.value == "tie" else winners[int(label.value or 0)]
                 yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
-
-
-def _unused(labels: Labels, key: tuple[str, ...], used: Used) -> Iterator[Label]:
-    """The labels of one thing that no row has been made of; they are used from now on."""
-    for place, label in enumerate(labels.by_key.get(key, ())):
-        if (key, place) not in used:
-            used.add((key, place))
-            yield label
 
 
 def _none_fits(labels: Labels) -> DataError:
@@ -273,7 +262,7 @@ def _none_fits(labels: Labels) -> DataError:
     return DataError(f"none of the {len(labels)} labels {fits}: {changed}")
 
 
-def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
+def _authors(frame: pd.DataFrame, model: str) -> dict[str, Any]:
     """The columns that tell self-preference, where the judge's family wrote some of the answers and others the rest."""
     own = family(ModelRef.parse(model)) if "/" in model else ""
     wrote = {*frame["author_1"], *frame["author_2"]}

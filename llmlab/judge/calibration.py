@@ -35,6 +35,7 @@ __all__ = [
 WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
 LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
 LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
+_SHARES = ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency")  # of a judge's position bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -77,10 +78,7 @@ class VerdictGroup(Shown):
             "missing": self.missing,
             "human_ties": self.human_ties,
             "unlabelled": self.unlabelled,
-            "accuracy_order1": _value(place.accuracy_order1),
-            "accuracy_order2": _value(place.accuracy_order2),
-            "accuracy_both": _value(place.accuracy_both),
-            "consistency": place.consistency.value,
+            **{name: _value(getattr(place, name)) for name in _SHARES},
             "first_position": place.first,
             "second_position": place.second,
             "position_p": place.p_value,
@@ -95,7 +93,7 @@ class VerdictGroup(Shown):
         }
 
     def _rows(self) -> list[dict[str, object]]:
-        place, slope, own = self.position, self.length, self.own
+        place = self.position
         return [
             {
                 **self.group,
@@ -106,8 +104,8 @@ class VerdictGroup(Shown):
                 "first : second": f"{place.first} : {place.second}",
                 "p (position)": p_text(place.p_value),
                 "kappa": interval_of(self.kappa_both),
-                "length slope": None if slope is None else Interval(slope.value, slope.low, slope.high),
-                **({"own answers": Interval(own.value, own.low, own.high)} if own is not None else {}),
+                "length slope": interval_of(self.length),
+                **({"own answers": interval_of(self.own)} if self.own is not None else {}),
                 "missing": self.missing,
             }
         ]
@@ -343,13 +341,12 @@ def verdict(found: JudgePassport | None, judge: Instrument, *, now: datetime) ->
     """
     if found is None:
         unmeasured = f"nobody labelled what {judge.metric} judges, so nothing says how far it can be trusted."
-        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=unmeasured)
-    check = found.valid(now, judge.digest)
-    if check:
-        return Conclusion(
-            word=Verdict.PASS, sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
-        )
-    return Conclusion(word=Verdict.FAIL, sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
+        word, sentence = Verdict.INCONCLUSIVE, unmeasured
+    elif check := found.valid(now, judge.digest):
+        word, sentence = Verdict.PASS, f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
+    else:
+        word, sentence = Verdict.FAIL, f"{judge.metric} must not decide: {'; '.join(check.failures)}."
+    return Conclusion(word=word, sentence=sentence)
 
 
 def _slope_record(name: str, slope: BiasSlope | None) -> dict[str, float | None]:
@@ -373,7 +370,7 @@ def _direction(estimate: Estimate | None, above: str, below: str) -> str:
     return above if estimate.low > 0 else below if estimate.high < 0 else ""
 
 
-def interval_of(estimate: Estimate | None) -> Interval | None:
+def interval_of(estimate: Estimate | BiasSlope | None) -> Interval | None:
     """How an estimate is shown; one without an interval deserves few digits."""
     if estimate is None:
         return None
