@@ -25,10 +25,9 @@ from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
-from llmlab.judge.asking import Instrument, family
 from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
 from llmlab.judge.calibration import Calibration
-from llmlab.judge.grading import prefer, score, verdict_frame
+from llmlab.judge.grading import Instrument, family, prefer, score, verdict_frame
 from llmlab.results.labelled import label_keys
 from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results

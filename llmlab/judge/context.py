@@ -23,12 +23,12 @@ from llmlab.clients.base import Generation
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import text_digest
-from llmlab.judge.asking import (
+from llmlab.judge.grading import (
     Opinion,
     ask,
     attached,
     check_judgeable,
-    passage_blocks_of,
+    passages_of,
     warn_of_kinship,
     without_a_call,
 )
@@ -170,7 +170,7 @@ def _rows(results: Results, judge: Judge, corpus: Texts, base: str | Path | None
     golden = check_judgeable(results, judge, "pointwise")
     if judge.rubric.name not in _NAMES:
         raise ValueError(f"{judge.metric!r} is no judge of context; make one with `context_judge`")
-    indexed = passage_blocks_of(results, base=base) if corpus is None else {}
+    indexed = passages_of(results, base=base) if corpus is None else {}
     rows = []
     for answer in results.generations():
         blocks = indexed[answer.variant, answer.case_id] if corpus is None else _blocks(answer, corpus)

@@ -1,6 +1,6 @@
 """The judge, and its file: a rubric rendered into a prompt in which the answer is material, never an instruction.
 
-Everything that others wrote stands between marks that carry a code (`asking.framed`). Placeholders inside an answer
+Everything that others wrote stands between marks that carry a code (`grading.framed`). Placeholders inside an answer
 stay literal, since a prompt is filled in one pass. As a YAML file, strict, a judge is a bundle's file with its rubric
 in it; what is left out is the standard judge's:
 
@@ -33,8 +33,8 @@ from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
-from llmlab.judge.asking import Kind
 from llmlab.judge.calibration import Calibration
+from llmlab.judge.grading import Kind
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
 from llmlab.results.results import Results

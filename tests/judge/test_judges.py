@@ -10,7 +10,7 @@ import llmlab as ll
 from llmlab.base.errors import FloatingModelError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case
-from llmlab.judge.asking import family, framed
+from llmlab.judge.grading import family, framed
 from tests.judge.judged import MODEL as PINNED
 from tests.judge.judged import answered, blocks, grade, means, outside
 
