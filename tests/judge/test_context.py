@@ -165,6 +165,9 @@ def test_single_verdicts_are_labelled_and_give_the_passport_that_the_gate_asks_f
     assert any("no passport" in reason for reason in without.reasons)
     given = rules.decide(judged, candidate="v1", now=now, passports=[passport])
     assert not any("passport" in reason for reason in given.reasons)
+    stranger = passport.model_copy(update={"judge_digest": "f" * 64})
+    refused = rules.decide(judged, candidate="v1", now=now, passports=[stranger])
+    assert any("passport" in reason for reason in refused.reasons)
 
 
 def test_only_judges_of_context_score_context(results):
