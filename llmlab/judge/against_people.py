@@ -1,7 +1,7 @@
 """A judge against people's labels, and against itself: calibration of what it judged, and anchors judged again.
 
-`calibrate` takes results that are judged. `Judge.calibrate` comes to `calibrated`: whatever it has not judged yet of
-what people labelled, it judges now. A label fits an answer that is the same, word for word, to the same question;
+`calibrate` takes results that are judged. `Judge.calibrate` takes others too: what people labelled and it has not
+judged yet, it judges now (`as_judged`). A label fits an answer that is the same, word for word, to the same question;
 others are counted and not used. Drift is found by `check_anchors`, before a judge that its provider changed decides.
 """
 
@@ -37,7 +37,7 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnchorCheck", "calibrate", "calibrated", "check_anchors", "graded_frame"]
+__all__ = ["AnchorCheck", "as_judged", "calibrate", "check_anchors", "graded_frame"]
 
 LEVEL = 0.99  # drift is looked for again and again, so a single look must be rarely wrong
 KAPPA_AT_LEAST = 0.8  # of a judge with itself
@@ -147,17 +147,14 @@ def calibrate(
     )
 
 
-def calibrated(
-    judge: Instrument,
-    labels: Labels,
-    results: Results | Sequence[Results] | None,
-    *,
-    metric: str | None = None,
-    by: str | None = None,
-    level: float = 0.95,
-    **options: Unpack[CallOptions],
-) -> Calibration:
-    """What `Judge.calibrate` gives."""
+def as_judged(
+    judge: Instrument, labels: Labels, results: Results | Sequence[Results] | None, name: str, options: CallOptions
+) -> list[Results]:
+    """The results with this judge's metric `name`; what people labelled and it has not judged yet, it judges now.
+
+    Raises:
+        DataError: the labels are of another kind or rubric, none fits, or there are neither results nor texts.
+    """
     if labels.pairwise != (judge.kind == "pairwise"):
         kinds = ("preferences", "grades") if labels.pairwise else ("grades", "preferences")
         raise DataError(
@@ -165,14 +162,13 @@ def calibrated(
         )
     if labels.rubric != judge.rubric.name:
         raise DataError(f"the labels are by the rubric {labels.rubric!r}, the judge's is {judge.rubric.name!r}")
-    name = metric or judge.metric
     if results is None:
         results = _as_read(labels)
     every = [results] if isinstance(results, Results) else list(results)
     judged = [part for answers in every for part in _judged(judge, labels, answers, name, options)]
     if not judged:
         raise _none_fits(labels)
-    return calibrate(labels, judged, metric=name, by=by, level=level)
+    return judged
 
 
 def graded_frame(labels: Labels, results: Results, *, metric: str | None = None) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from llmlab.bundle.prompt import Frozen, Prompt, from_files
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.labels import Labels
-from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
+from llmlab.judge.against_people import AnchorCheck, as_judged, calibrate, check_anchors
 from llmlab.judge.calibration import Calibration
 from llmlab.judge.grading import Kind
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
@@ -182,7 +182,9 @@ class Judge(Shown):
         >>> planted.judge.calibrate(planted.labels, planted.results).only.n
         120
         """
-        return calibrated(self, labels, results, metric=metric, by=by, level=level, **options)
+        name = metric or self.metric
+        judged = as_judged(self, labels, results, name, options)
+        return calibrate(labels, judged, metric=name, by=by, level=level)
 
     def check_anchors(
         self,

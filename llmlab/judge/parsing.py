@@ -33,9 +33,7 @@ TIE = "tie"
 Scale: TypeAlias = tuple[int, ...] | range
 
 _THINKING = re.compile(r"<(think|thinking|reasoning|scratchpad)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
-_THOUGHT_BEFORE = re.compile(
-    r"\A.*</(?:think|thinking|reasoning|scratchpad)>", re.IGNORECASE | re.DOTALL
-)  # opened unseen
+_THOUGHT_UNSEEN = re.compile(r"\A.*</(?:think|thinking|reasoning|scratchpad)>", re.IGNORECASE | re.DOTALL)
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OBJECT_STARTS = re.compile(r"(?:\A|\n|[.!?:]\s)[ \t]*(\{)")
 _NEXT_OBJECT = re.compile(r"[\s,;/|]*(?:or|and|then|->|→)?\s*(?=\{)", re.IGNORECASE)  # after one that opened the reply
@@ -133,7 +131,7 @@ def parse_preference(reply: str, *, judged: Sequence[str] = ()) -> Verdict:
 def _parsed(reply: str, grammar: _Grammar, judged: Sequence[str]) -> Verdict:
     if len(reply) > LONGEST_REPLY_CHARS:
         return Verdict(value=None, reason=f"the reply has {len(reply):,} characters")
-    text = _THOUGHT_BEFORE.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
+    text = _THOUGHT_UNSEEN.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
     text = text.strip().strip("\u200b\ufeff")
     if not text:
         return Verdict(value=None, reason="the reply is empty")
@@ -211,7 +209,7 @@ def _corrected(found: list[_Statement], prose: str, grammar: _Grammar, material:
 def _statements(text: str, grammar: _Grammar) -> tuple[list[_Statement], str, str]:
     """Every verdict that a reply gives in their order, its prose without quotations, and the reasons in its JSON."""
     if text[0] != "{" and len(text) <= LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
-        return [_read(lone["value"], lone["of"], grammar, final=True, words=text)], "", ""
+        return [_Statement(*_read(lone["value"], lone["of"], grammar.scale), True, text)], "", ""
     body = _EDGE_FENCE.sub(r"\1", text) if text.startswith("```") else text
     if body.startswith(("{", "[")) and (whole := _json(body)) is not None:
         return _of_json(whole, grammar, final=True, words=body), "", _reasons(whole)
@@ -236,8 +234,8 @@ def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
     lone = grammar.lone.fullmatch(last.strip()) if above and len(last) <= LONGEST_LONE_CHARS else None
     if lone is None or grammar.lone.fullmatch(above) or above[-1] in ":?,{[(¤" or _attributed(above):
         return []
-    end = len(prose)
-    return [_read(lone["value"], lone["of"], grammar, final=True, words=f"{above}\n{last}", place=(end, end))]
+    value, why = _read(lone["value"], lone["of"], grammar.scale)
+    return [_Statement(value, why, True, f"{above}\n{last}", len(prose), len(prose))]
 
 
 def _sentence_start(text: str, place: int) -> int:
@@ -335,18 +333,19 @@ def _of_value(item: Any, grammar: _Grammar, *, final: bool, words: str) -> _Stat
         if grammar.scale is None:
             said = re.sub(r"\b[ab]\b", lambda letter: letter[0].upper(), said)  # no article can stand here
         if lone := grammar.lone.fullmatch(said):
-            return _read(lone["value"], lone["of"], grammar, final=final, words=words)
+            return _Statement(*_read(lone["value"], lone["of"], grammar.scale), final, words)
     elif grammar.scale is not None and isinstance(item, (int, float)) and not isinstance(item, bool):
         if type(item) is int and item in grammar.scale:
             return _Statement(item, "", final, words)
-        return _read(repr(item), None, grammar, final=final, words=words)
+        return _Statement(*_read(repr(item), None, grammar.scale), final, words)
     return _Statement(None, f"{plain(repr(item), 40)} is no verdict", final, words)
 
 
 def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar, *, final: bool) -> _Statement:
-    if why := _unclear(match, prose, grammar.scale):
-        return _Statement(None, why, final, match[0], *match.span())
-    return _read(match["value"], match["of"], grammar, final=final, words=match[0], place=match.span())
+    value, why = None, _unclear(match, prose, grammar.scale)
+    if not why:
+        value, why = _read(match["value"], match["of"], grammar.scale)
+    return _Statement(value, why, final, match[0], *match.span())
 
 
 def _unclear(match: re.Match[str], prose: str, scale: Scale | None) -> str:
@@ -367,23 +366,18 @@ def _unclear(match: re.Match[str], prose: str, scale: Scale | None) -> str:
     return ""
 
 
-def _read(
-    value: str, of: str | None, grammar: _Grammar, *, final: bool, words: str, place: tuple[int, int] = (0, 0)
-) -> _Statement:
-    """The verdict that a value is, or why it is none; `place` is where in the prose it stands."""
-    if grammar.scale is None:
-        return _Statement(TIE if value.lower() == TIE else value, "", final, words, *place)
-    low, high = grammar.scale[0], grammar.scale[-1]
+def _read(value: str, of: str | None, scale: Scale | None) -> tuple[int | str | None, str]:
+    """The verdict that a value is, or None and why it is none."""
+    if scale is None:
+        return TIE if value.lower() == TIE else value, ""
+    low, high = scale[0], scale[-1]
     whole = re.fullmatch(r"([-−]?(?:0|[1-9][0-9]{0,5}))(?:\.0+)?", value)
     if of is not None and int(of) != high:
-        why = f"'{value}/{of}' is on another scale than {low} to {high}"
-    elif whole is None:
-        why = f"{value!r} is no level of the scale {low} to {high}"
-    elif (level := int(whole[1].replace("−", "-"))) not in grammar.scale:
-        why = f"{level} is out of the scale {low} to {high}"
-    else:
-        return _Statement(level, "", final, words, *place)
-    return _Statement(None, why, final, words, *place)
+        return None, f"'{value}/{of}' is on another scale than {low} to {high}"
+    if whole is None:
+        return None, f"{value!r} is no level of the scale {low} to {high}"
+    level = int(whole[1].replace("−", "-"))
+    return (level, "") if level in scale else (None, f"{level} is out of the scale {low} to {high}")
 
 
 def _without_quotes(prose: str) -> str:
