@@ -233,6 +233,7 @@ class Transition(Shown):
                 clusters=parent.groups.clusters,
                 clustered=parent.groups.clustered,
                 tags=parent.groups.tags,
+                weights=parent.groups.weights,
             )
             for i, cell in enumerate(CELLS)
         ]

@@ -1,10 +1,13 @@
 """Which step lost a case: cells, counts, what is left out, and where cases go between two variants."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from llmlab.base.cells import plain
 from llmlab.base.errors import DataError
+from llmlab.golden.cases import GoldenSet
 from llmlab.retrieval.attribution import CELLS, attribute, grade_at_least, recall_at_least
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import wilson_bounds
@@ -81,6 +84,14 @@ def test_the_change_of_a_share_is_tested_in_pairs():
     assert row.difference.value == -0.5
     assert row.reading == "better"
     assert change.row("lucky").reading == "not enough evidence"
+
+
+def test_the_change_of_a_share_counts_cases_by_their_weight_as_the_shares_do():
+    results = made({"v1": [F] * 20, "v2": [R, F] * 10})
+    cases = (replace(case, weight=1.0 + 2 * (i % 2 == 0)) for i, case in enumerate(results.golden))
+    found = attribute(replace(results, golden=GoldenSet(tuple(cases))))
+    difference = found.transition("v1", "v2").comparison.row(F).difference.value
+    assert difference == pytest.approx(found.share(F, "v2").value - found.share(F, "v1").value) == -0.75
 
 
 def test_tags_with_most_failures_come_first_and_a_case_counts_in_each_of_its_tags():
