@@ -85,7 +85,7 @@ def logit_fit(design: npt.ArrayLike, *, outcomes: FloatArray, clusters: GroupInd
     scores = x * (outcomes - fitted)[:, None]
     sums = column_sums(scores, clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
-    return LogitFit(coefficients=beta, se=np.sqrt(np.diag(robust)), df=groups - 1.0)
+    return LogitFit(coefficients=beta, se=np.sqrt(np.diag(robust).clip(min=0)), df=groups - 1.0)
 
 
 _CODES = {1: 1, 2: 2, "1": 1, "2": 2, "tie": 0}
