@@ -263,8 +263,8 @@ class Calibration(Shown):
         needed = labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
         if kappa.low is None or kappa.high is None or kappa.n < FEW_LABELS:
             return needed
-        found = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
-        return replace(needed, labels=max(2, found), clustered=first.clusters is not None)
+        labels = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
+        return replace(needed, labels=max(2, labels), clustered=first.clusters is not None)
 
     def records(self) -> list[dict[str, Any]]:
         """Each group's figures as plain JSON values."""

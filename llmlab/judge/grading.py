@@ -283,10 +283,10 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     if not materials:
         return Asked(opinions=(), complete=True, calls=0, cost_usd=0.0, notes=())
     inputs = [framed({name: storable(text) for name, text in material.items()}) for material in materials]
-    cases = {given["code"]: Case(id=given["code"], inputs=given) for given in inputs}
+    cases = {material["code"]: Case(id=material["code"], inputs=material) for material in inputs}
     golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
     replies = run_by(CallSetup(**options), judge.bundle, golden)
-    shown = {given["code"]: [text for name, text in given.items() if name != "code"] for given in inputs}
+    shown = {material["code"]: [text for name, text in material.items() if name != "code"] for material in inputs}
     by_case = {
         case_id: _opinion(judge, status=status, text=text, error=error, judged=shown[case_id])
         for case_id, status, text, error in replies.answers("case_id", "status", "text", "error")
@@ -295,7 +295,7 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     sent = [cost for cached, cost in replies.answers("cached", "cost_usd") if not cached]
     cost = math.fsum(sent)
     return Asked(
-        opinions=tuple(by_case.get(given["code"], silent) for given in inputs),
+        opinions=tuple(by_case.get(material["code"], silent) for material in inputs),
         complete=replies.complete,
         calls=len(sent),
         cost_usd=None if math.isnan(cost) else cost,
@@ -455,12 +455,12 @@ class _Outcome(NamedTuple):
 
 
 def _outcome(first: Opinion, second: Opinion) -> _Outcome:
-    one = {"A": 1, "B": 2}.get(str(first.value), first.value)
-    two = {"A": 2, "B": 1}.get(str(second.value), second.value)
+    in_order1 = {"A": 1, "B": 2}.get(str(first.value), first.value)
+    in_order2 = {"A": 2, "B": 1}.get(str(second.value), second.value)
     raw = (first.text[:RAW_CHARS], second.text[:RAW_CHARS])
-    if one is None or two is None:
-        return _Outcome(math.nan, one, two, "", raw)
-    return _Outcome(_FROM_A.get((one, two), 0.5), one, two, "", raw)
+    if in_order1 is None or in_order2 is None:
+        return _Outcome(math.nan, in_order1, in_order2, "", raw)
+    return _Outcome(_FROM_A.get((in_order1, in_order2), 0.5), in_order1, in_order2, "", raw)
 
 
 def _settled(one: Generation | None, other: Generation | None) -> _Outcome | None:

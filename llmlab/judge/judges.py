@@ -261,8 +261,8 @@ class _JudgeFile(Strict):
         asked = self.rubric.rubric()
         standard = _bundle(asked, self.kind, self.model, {})
         fields = {name: getattr(standard, name) for name in Bundle.model_fields}
-        given = {key: getattr(self, key) for key in ("name", "version", "sampling", "prompt") if getattr(self, key)}
-        bundle = Bundle.model_validate({**fields, **given, "metadata": self.metadata})
+        stated = {key: getattr(self, key) for key in ("name", "version", "sampling", "prompt") if getattr(self, key)}
+        bundle = Bundle.model_validate({**fields, **stated, "metadata": self.metadata})
         return Judge(bundle=bundle, rubric=asked, kind=self.kind)
 
 

@@ -213,13 +213,13 @@ class Session:
 
     def _label(self, item: Item, value: Value, note: str, date: str) -> Label:
         case_id, question, *digests = item.key
-        given = value
+        stored = value
         if value in ("left", "right"):
-            given = 1 if (value == "left") != item.turned else 2
+            stored = 1 if (value == "left") != item.turned else 2
         names = ("answer_1", "answer_2") if self.pairwise else ("answer",)
         about: dict[str, Any] = dict(zip(names, digests, strict=True))
         about |= {"inclusion": item.inclusion, "labeller": self.labeller, "date": date, "note": note.strip()}
-        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=given, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
+        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=stored, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
 
     def _replace(self, key: tuple[str, ...], label: Label | None) -> None:
         """This labeller's line of an item becomes `label`, or goes; everybody else's lines stay as they are."""
@@ -419,16 +419,16 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     keys = label_keys(results.frame, results.golden)
     texts = dict(zip(keys, (text for (text,) in results.answers("shown")), strict=True))
     cases = results.golden.by_id if results.golden else {}
-    given: dict[tuple[str, ...], dict[str, Label]] = {}
+    by_key: dict[tuple[str, ...], dict[str, Label]] = {}
     for label in map(same_way_round, labels):
         if _are_here(label.key, texts):
-            given.setdefault(label.key, {})[label.labeller or "unnamed"] = label
-    people = sorted({name for theirs in given.values() for name in theirs})
+            by_key.setdefault(label.key, {})[label.labeller or "unnamed"] = label
+    people = sorted({name for theirs in by_key.values() for name in theirs})
     scale: list[Any] = [1, 2, "tie"] if labels.pairwise else list(rubric.scale)
     weights: Literal["quadratic", "unweighted"] = "unweighted" if labels.pairwise or len(scale) < 3 else "quadratic"
     pairs = []
     for first, second in itertools.combinations(people, 2):
-        both = {key: theirs for key, theirs in given.items() if first in theirs and second in theirs}
+        both = {key: theirs for key, theirs in by_key.items() if first in theirs and second in theirs}
         if not both:
             continue
         one, two = ([theirs[name].value for theirs in both.values()] for name in (first, second))
@@ -436,7 +436,7 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
         same = agreement(one, two, labels=scale, **how)
         kappa = cohen_kappa(one, two, labels=scale, weights=weights, **how)
         pairs.append(PairOfLabellers(first=first, second=second, same=same, kappa=kappa))
-    differing = [(key, theirs) for key, theirs in given.items() if len({label.value for label in theirs.values()}) > 1]
+    differing = [(key, theirs) for key, theirs in by_key.items() if len({label.value for label in theirs.values()}) > 1]
     differing.sort(key=lambda item: -_span([label.value for label in item[1].values()]))
     rows = []
     for key, theirs in differing:
