@@ -134,7 +134,6 @@ class ScoreGroup(Shown):
         n, missing, unlabelled: items with a human label, of them without a judge's score, and left out.
         agreement: share of equal labels.
         kappa: quadratic weights on a scale of more than two levels, else unweighted; bootstrap interval.
-        kappa_unweighted: for reference.
         leaning: mean of judge - human, the judge's leniency.
         rates: for a scale of two levels, else None.
         length: change of judge - human per standard deviation of words, None without lengths.

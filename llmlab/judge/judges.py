@@ -234,9 +234,9 @@ class _RubricFile(Strict):
         return Rubric(name=self.name, question=self.question, anchors=anchors, needs=self.needs)
 
 
-def _spelt_out(given: Any) -> Any:
+def _spelt_out(stated: Any) -> Any:
     """A ready rubric for its name."""
-    return _about(rubric(given)) if isinstance(given, str) else given
+    return _about(rubric(stated)) if isinstance(stated, str) else stated
 
 
 class _JudgeFile(Strict):
@@ -268,13 +268,9 @@ class _JudgeFile(Strict):
 
 def _about(asked: Rubric) -> dict[str, Any]:
     """A rubric as its file has it."""
+    anchors = {str(level): text for level, text in asked.anchors}
     needs = {"needs": list(asked.needs)} if asked.needs else {}
-    return {
-        "name": asked.name,
-        "question": asked.question,
-        "anchors": {str(level): text for level, text in asked.anchors},
-        **needs,
-    }
+    return {"name": asked.name, "question": asked.question, "anchors": anchors, **needs}
 
 
 def _bundle(asked: Rubric, kind: Kind, model: str | ModelRef, changes: Mapping[str, Any]) -> Bundle:

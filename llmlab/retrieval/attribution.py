@@ -53,13 +53,11 @@ class Attribution(Shown):
     """The cell of each case for each variant, with counts, shares and the cases behind them.
 
     Attributes:
-        results: what was attributed.
         metric, good_from: an answer is right when its case's mean score reaches `good_from` (stays at or below it
             where lower is better).
         cells: shape (cases, variants), a place in CELLS; -1 where a case has no judged document or no score.
         case_ids, variants: what rows and columns stand for.
         groups: clusters and tags of the cases.
-        level: confidence level of the intervals.
         n_without_relevant: cases without a judged relevant document, left out.
         notes: what a reader must know, such as a variant that retrieves nothing.
     """

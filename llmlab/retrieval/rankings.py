@@ -27,12 +27,12 @@ __all__ = [
     "Judgements",
     "by_descending_id",
     "encode",
+    "first_of_pair",
     "id_array",
     "judged_ranking",
     "judgements_of",
     "keep_order",
     "on_cores",
-    "pairs_repeat",
     "place_in_group",
 ]
 
@@ -106,9 +106,16 @@ def judgements_of(qrels: Any) -> Judgements:
         raise DataError("the judgements need a column relevance (1 or more = relevant)")
     query, distinct_ids = encode(query_ids)
     n_given = len(query)
-    if pairs_repeat(query, doc_ids):
-        first = _first_judgements(query, doc_ids, relevance, distinct_ids)
-        query, doc_ids, relevance = query[first], doc_ids.take(pa.array(first)), relevance[first]
+    first = first_of_pair(query, doc_ids)
+    if (differs := relevance != relevance[first]).any():
+        row = int(differs.argmax())
+        raise DataError(
+            f"document {doc_ids[row].as_py()!r} has two judgements for query {query_ids[row].as_py()!r}: "
+            f"{relevance[first[row]]:g} and {relevance[row]:g}; keep one"
+        )
+    once = np.flatnonzero(first == np.arange(n_given))
+    if len(once) < n_given:
+        query, doc_ids, relevance = query[once], doc_ids.take(pa.array(once)), relevance[once]
     used = np.bincount(query[relevance > 0], minlength=len(distinct_ids)) > 0
     position = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     order = np.lexsort((-relevance, query))
@@ -259,18 +266,20 @@ def _pair_keys(group: npt.NDArray[Any], ids: pa.Array) -> npt.NDArray[np.uint64]
     return key
 
 
-def _exact_pair_keys(
-    group: npt.NDArray[Any], ids: pa.Array, other_group: npt.NDArray[Any], other_ids: pa.Array
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _exact_pair_keys(group: Ints, ids: pa.Array, other_group: Ints, other_ids: pa.Array) -> tuple[Ints, Ints]:
     """A number for each pair of both sides, equal where and only where the pairs are: slower than `_pair_keys`."""
-    code, distinct = encode(pa.concat_arrays([ids, other_ids]) if len(other_ids) else ids)
+    code, distinct = encode(pa.concat_arrays([ids, other_ids]))
     return group * len(distinct) + code[: len(ids)], other_group * len(distinct) + code[len(ids) :]
 
 
-def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:
-    """Whether some (group, id) pair may come twice: False is certain, True is worth an exact look."""
+def first_of_pair(group: Ints, ids: pa.Array) -> Ints:
+    """For each row the first row with its (group, id)."""
     key = np.sort(_pair_keys(group, ids))
-    return bool((key[1:] == key[:-1]).any())
+    if not (key[1:] == key[:-1]).any():  # no pair comes twice, for certain
+        return np.arange(len(group))
+    code, distinct = encode(ids)
+    _, first, pair = np.unique(group * len(distinct) + code, return_index=True, return_inverse=True)
+    return first[pair]
 
 
 def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -361,20 +370,6 @@ def _ranked(group: Ints, descending: Floats, key: Callable[[Ints], Ints]) -> Int
         first = np.append(True, ~again)[tied]
         order[tied] = order[tied][np.lexsort((key(order[tied]), np.cumsum(first)))]
     return order
-
-
-def _first_judgements(query: Ints, doc_ids: pa.Array, relevance: Floats, query_ids: pa.Array) -> Ints:
-    """Rows of the first judgement of each (query, document); DataError where a later one says something else."""
-    keys, _ = _exact_pair_keys(query, doc_ids, query[:0], doc_ids[:0])
-    _, at, back = np.unique(keys, return_index=True, return_inverse=True)
-    differs = relevance != relevance[at][back]
-    if differs.any():
-        row = int(differs.argmax())
-        raise DataError(
-            f"document {doc_ids[row].as_py()!r} has two judgements for query {query_ids[query[row]].as_py()!r}: "
-            f"{relevance[at][back][row]:g} and {relevance[row]:g}; keep one"
-        )
-    return np.sort(at)
 
 
 def _columns(table: Any, *, number: str) -> tuple[pa.Array, pa.Array, Floats | None, pa.Array | None]:

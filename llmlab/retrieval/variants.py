@@ -40,12 +40,10 @@ class RunMetrics(Shown):
     """Retrieval measures of several variants over the same cases.
 
     Attributes:
-        golden: the cases with their judgements.
         tables: per measure a matrix of cases x variants, repeats averaged.
         fetched: (variant, case id) -> document ids, best first (of the first repeat).
         unjudged: (variant, measure) -> share of the documents it looked at that nobody judged; they count as not
             relevant.
-        level: confidence level of the intervals.
         n_without_relevant: cases without a relevant document; undefined, left out.
         n_unknown: answers of which nobody knows what they retrieved (an application failed), left out.
         k_used: how many documents each variant's own config puts into the prompt.
