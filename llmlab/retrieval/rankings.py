@@ -279,7 +279,8 @@ def first_of_pair(group: Ints, ids: pa.Array) -> Ints:
         return np.arange(len(group))
     code, distinct = encode(ids)
     _, first, pair = np.unique(group * len(distinct) + code, return_index=True, return_inverse=True)
-    return first[pair]
+    rows: Ints = first[pair]
+    return rows
 
 
 def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -10,7 +10,7 @@ from llmlab.clients.base import Request
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.offline import OfflineJudge
 from llmlab.judge import Judge
-from llmlab.judge.asking import framed
+from llmlab.judge.grading import framed
 
 MODEL = "offline/overlap-judge-1"
 GRADER = Judge.pointwise("correctness", model=MODEL)

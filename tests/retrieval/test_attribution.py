@@ -5,13 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llmlab.base.cells import plain
 from llmlab.base.errors import DataError
 from llmlab.golden.cases import GoldenSet
 from llmlab.retrieval.attribution import CELLS, attribute, grade_at_least, recall_at_least
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import wilson_bounds
-from tests.made_results import HOSTILE
 from tests.made_results import made as made_scores
 from tests.retrieval.made import made
 
@@ -123,14 +121,6 @@ def test_wrong_names_are_told_with_those_there_are():
 
 def test_a_variant_that_retrieves_nothing_is_named():
     assert "v1 retrieved nothing" in attribute(made({"v1": [L, L]}))._sentence()
-
-
-def test_hostile_texts_are_shown_and_not_obeyed():
-    found = attribute(made({HOSTILE: [R, F], "v2": [F, G]}))
-    shown = found._repr_html_() + found.transition(HOSTILE, "v2")._repr_html_() + found.cases(F, HOSTILE)._repr_html_()
-    assert "<script" not in shown
-    assert "\x1b" not in str(found)
-    assert plain(repr(found), None) == repr(found)
 
 
 def test_the_table_of_cases_shows_what_was_fetched_against_what_should_have_been():
