@@ -63,7 +63,9 @@ __all__ = [
 
 Kind: TypeAlias = Literal["pointwise", "pairwise"]  # whether a judge grades one answer or names the better of two
 CODE_CHARS = 16
+NO_TEXT = "(no text: the model refused to answer)"
 SHOWN_CHARS = 4_000  # of a judge's reply, kept beside the score
+RAW_CHARS = 800  # of each of the two replies on a pair
 _NOT_READ = {
     "refused": "the judge refused",
     "truncated": "the judge's reply was cut off",
@@ -71,8 +73,6 @@ _NOT_READ = {
     "timeout": "the judge did not answer in time",
     "error": "the judge could not be asked",
 }
-
-
 _FAMILIES = {
     "anthropic": r"claude",
     "openai": r"\bgpt|\bo[1-9]\b|chatgpt|davinci",
@@ -90,8 +90,6 @@ _VERDICT_COLUMNS = (
     *("case_id", "repeat", "cluster", "output_1", "output_2", "order1", "order2", "words_1", "words_2"),
     *("author_1", "author_2"),
 )
-NO_TEXT = "(no text: the model refused to answer)"
-RAW_CHARS = 800  # of each of the two replies
 
 
 class Instrument(Protocol):
