@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from llmlab.judge.calibrating import calibrate_scores as calibrate_scores
     from llmlab.judge.calibrating import calibrate_verdicts as calibrate_verdicts
     from llmlab.judge.calibration import Calibration as Calibration
+    from llmlab.judge.calibration import Corrected as Corrected
+    from llmlab.judge.calibration import corrected as corrected
+    from llmlab.judge.calibration import corrected_difference as corrected_difference
+    from llmlab.judge.calibration import corrected_rate as corrected_rate
     from llmlab.judge.calibration import passport as passport
     from llmlab.judge.calibration import verdict as verdict
+    from llmlab.judge.calibration import with_labels as with_labels
     from llmlab.judge.context import CONTEXT_RUBRICS as CONTEXT_RUBRICS
     from llmlab.judge.context import context_judge as context_judge
     from llmlab.judge.context import context_verdicts as context_verdicts
     from llmlab.judge.context import score_context as score_context
-    from llmlab.judge.correcting import Corrected as Corrected
-    from llmlab.judge.correcting import corrected as corrected
-    from llmlab.judge.correcting import corrected_difference as corrected_difference
-    from llmlab.judge.correcting import corrected_rate as corrected_rate
-    from llmlab.judge.correcting import with_labels as with_labels
     from llmlab.judge.grading import prefer as prefer
     from llmlab.judge.grading import score as score
     from llmlab.judge.grading import verdict_frame as verdict_frame

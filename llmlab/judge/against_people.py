@@ -1,7 +1,7 @@
 """A judge against people's labels, and against itself: calibration of what it judged, and anchors judged again.
 
-`calibrate` takes results that are judged. `Judge.calibrate` comes to `calibrated`: whatever it has not judged yet of
-what people labelled, it judges now. A label fits an answer that is the same, word for word, to the same question;
+`calibrate` takes results that are judged. `Judge.calibrate` takes others too: what people labelled and it has not
+judged yet, it judges now (`as_judged`). A label fits an answer that is the same, word for word, to the same question;
 others are counted and not used. Drift is found by `check_anchors`, before a judge that its provider changed decides.
 """
 
@@ -25,10 +25,9 @@ from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
-from llmlab.judge.asking import Instrument, family
 from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
 from llmlab.judge.calibration import Calibration
-from llmlab.judge.grading import prefer, score, verdict_frame
+from llmlab.judge.grading import Instrument, family, prefer, score, verdict_frame
 from llmlab.results.labelled import label_keys
 from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
@@ -38,11 +37,11 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnchorCheck", "calibrate", "calibrated", "check_anchors", "graded_frame"]
+__all__ = ["AnchorCheck", "as_judged", "calibrate", "check_anchors", "graded_frame"]
 
 LEVEL = 0.99  # drift is looked for again and again, so a single look must be rarely wrong
 KAPPA_AT_LEAST = 0.8  # of a judge with itself
-Used = set[tuple[tuple[str, ...], int]]  # (what was labelled, which label of it): each label counts once
+Unused = dict[tuple[str, ...], tuple[Label, ...]]  # labels by what they are of; each counts once, and is taken out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -123,23 +122,20 @@ def calibrate(
     judges = {part.metric(name).judge for part in every}
     if len(judges) != 1 or not all(judges):
         raise DataError(f"{name!r} was not given by one judge; judge the results with one, then calibrate it")
-    used: Used = set()
-    rows = [row for part in every for row in (_pairs if labels.pairwise else _grades)(labels, part, name, used)]
-    lost = len(labels) - len(used)
-    if not used:
+    unused: Unused = dict(labels.by_key)
+    rows = [row for part in every for row in (_pairs if labels.pairwise else _grades)(unused, part, name)]
+    lost = sum(map(len, unused.values()))
+    if not rows:
         raise _none_fits(labels)
-    frame = pd.DataFrame(rows)
-    if by == "tags":
-        frame = frame.explode("tags")
-    split = ("tags",) if by == "tags" else ()
+    frame = pd.DataFrame(rows) if by is None else pd.DataFrame(rows).explode(by)
+    how: dict[str, Any] = {"cluster": "cluster", "by": () if by is None else (by,), "level": level}
     meaning, record = every[0].metric(name), every[0].provenance.judges.get(name, JudgeRecord())
     if labels.pairwise:
-        columns: dict[str, Any] = {"cluster": "cluster", "length1": "words_1", "length2": "words_2"}
-        columns |= _authors(frame, record.model)
-        calibration = calibrate_verdicts(frame, by=split, level=level, **columns)
+        authors = _authors(frame, record.model)
+        calibration = calibrate_verdicts(frame, length1="words_1", length2="words_2", **authors, **how)
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
-        calibration = calibrate_scores(frame, scale=scale, length="words", cluster="cluster", by=split, level=level)
+        calibration = calibrate_scores(frame, scale=scale, length="words", **how)
     note = f"{lost} of {len(labels)} labels fit no answer here (changed since, or of other answers) and were not used."
     return replace(
         calibration,
@@ -151,17 +147,14 @@ def calibrate(
     )
 
 
-def calibrated(
-    judge: Instrument,
-    labels: Labels,
-    results: Results | Sequence[Results] | None,
-    *,
-    metric: str | None = None,
-    by: str | None = None,
-    level: float = 0.95,
-    **options: Unpack[CallOptions],
-) -> Calibration:
-    """What `Judge.calibrate` gives."""
+def as_judged(
+    judge: Instrument, labels: Labels, results: Results | Sequence[Results] | None, name: str, options: CallOptions
+) -> list[Results]:
+    """The results with this judge's metric `name`; what people labelled and it has not judged yet, it judges now.
+
+    Raises:
+        DataError: the labels are of another kind or rubric, none fits, or there are neither results nor texts.
+    """
     if labels.pairwise != (judge.kind == "pairwise"):
         kinds = ("preferences", "grades") if labels.pairwise else ("grades", "preferences")
         raise DataError(
@@ -169,21 +162,20 @@ def calibrated(
         )
     if labels.rubric != judge.rubric.name:
         raise DataError(f"the labels are by the rubric {labels.rubric!r}, the judge's is {judge.rubric.name!r}")
-    name = metric or judge.metric
     if results is None:
         results = _as_read(labels)
     every = [results] if isinstance(results, Results) else list(results)
     judged = [part for answers in every for part in _judged(judge, labels, answers, name, options)]
     if not judged:
         raise _none_fits(labels)
-    return calibrate(labels, judged, metric=name, by=by, level=level)
+    return judged
 
 
 def graded_frame(labels: Labels, results: Results, *, metric: str | None = None) -> pd.DataFrame:
     """What was labelled beside what the judge said, one row per label: tags, cluster, human, judge, words."""
     import pandas as pd  # heavy
 
-    rows = list(_grades(labels, results, metric or labels.rubric, set()))
+    rows = list(_grades(dict(labels.by_key), results, metric or labels.rubric))
     return pd.DataFrame(rows, columns=["tags", "cluster", "human", "judge", "words"])
 
 
@@ -236,35 +228,27 @@ def check_anchors(
     )
 
 
-def _grades(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
+def _grades(unused: Unused, results: Results, metric: str) -> Iterator[dict[str, Any]]:
     """One row per label and answer text: the same text in two variants is one thing that was labelled."""
     cases = results.golden.by_id if results.golden else {}
     keys = label_keys(results.frame, results.golden)
     for key, (text, grade) in zip(keys, results.answers("shown", metric), strict=True):
         case = cases[key[0]]
         about = {"tags": case.tags, "cluster": case.cluster or case.id}
-        for label in _unused(labels, key, used):
+        for label in unused.pop(key, ()):
             yield {**about, "human": label.value, "judge": grade, "words": len(text.split())}
 
 
-def _pairs(labels: Labels, results: Results, metric: str, used: Used) -> Iterator[dict[str, Any]]:
+def _pairs(unused: Unused, results: Results, metric: str) -> Iterator[dict[str, Any]]:
     """One row per label of the two answers, whichever of them stood first when it was labelled."""
     cases = results.golden.by_id if results.golden else {}
     for row in verdict_frame(results, metric).to_dict("records"):
         case = cases[str(row["case_id"])]
         one, two = text_digest(row["output_1"]), text_digest(row["output_2"])
-        for answers, turned in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
-            for label in _unused(labels, (case.id, text_digest(case.question), *answers), used):
-                winner = "tie" if label.value == "tie" else turned[int(label.value or 0)]
+        for answers, winners in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
+            for label in unused.pop((case.id, text_digest(case.question), *answers), ()):
+                winner = "tie" if label.value == "tie" else winners[int(label.value or 0)]
                 yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
-
-
-def _unused(labels: Labels, key: tuple[str, ...], used: Used) -> Iterator[Label]:
-    """The labels of one thing that no row has been made of; they are used from now on."""
-    for place, label in enumerate(labels.by_key.get(key, ())):
-        if (key, place) not in used:
-            used.add((key, place))
-            yield label
 
 
 def _none_fits(labels: Labels) -> DataError:
@@ -273,7 +257,7 @@ def _none_fits(labels: Labels) -> DataError:
     return DataError(f"none of the {len(labels)} labels {fits}: {changed}")
 
 
-def _authors(frame: pd.DataFrame, model: str) -> dict[str, str]:
+def _authors(frame: pd.DataFrame, model: str) -> dict[str, Any]:
     """The columns that tell self-preference, where the judge's family wrote some of the answers and others the rest."""
     own = family(ModelRef.parse(model)) if "/" in model else ""
     wrote = {*frame["author_1"], *frame["author_2"]}

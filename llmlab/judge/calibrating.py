@@ -6,9 +6,9 @@ judged results. A tie or a missing verdict is not right and stays in n; missing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate_scores", "calibrate_verdicts"]
 
 RESAMPLES = 2000
+Columns: TypeAlias = "dict[str, pd.Series[Any]]"  # a column for each part that it plays, under the table's own name
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})
 FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
 
@@ -63,10 +64,10 @@ def calibrate_verdicts(
     >>> calibrate_verdicts(table, resamples=100).only.position.consistency.value
     0.5
     """
-    _require_columns(frame, [label, order1, order2, length1, length2, author1, author2, judge, cluster, *by])
-    columns = _PairColumns(label, order1, order2, (length1, length2), (judge, author1, author2), cluster)
-    boot = {"resamples": resamples, "seed": seed, "level": level}
-    return Calibration(groups=tuple(_verdict_group(group, rows, columns, boot) for group, rows in _split(frame, by)))
+    how: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    names = {"label": label, "order1": order1, "order2": order2, "length1": length1, "length2": length2}
+    names |= {"author1": author1, "author2": author2, "judge": judge, "cluster": cluster}
+    return Calibration(groups=tuple(_verdict_group(*group, **how) for group in _groups(frame, by, names)))
 
 
 def calibrate_scores(
@@ -96,71 +97,47 @@ def calibrate_scores(
     >>> calibrate_scores(table, resamples=100).only.missing
     1
     """
-    _require_columns(frame, [human, judge, length, cluster, *by])
+    how: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    groups = _groups(frame, by, {"human": human, "judge": judge, "length": length, "cluster": cluster})
     levels = _scale_of(frame, human, judge) if scale is None else list(map(_level, scale))
-    boot = {"resamples": resamples, "seed": seed, "level": level}
-    columns = _GradeColumns(human, judge, length, cluster)
-    groups = (_score_group(group, rows, columns, levels, boot) for group, rows in _split(frame, by))
-    return Calibration(groups=tuple(groups))
+    return Calibration(groups=tuple(_score_group(*group, levels, **how) for group in groups))
 
 
-class _PairColumns(NamedTuple):
-    """Names of the columns of pairwise verdicts; None = not there."""
-
-    label: str
-    order1: str
-    order2: str
-    lengths: tuple[str | None, str | None]
-    authorship: tuple[str | None, str | None, str | None]  # judge, author of output 1, of output 2
-    cluster: str | None
-
-
-class _GradeColumns(NamedTuple):
-    """Names of the columns of grades; None = not there."""
-
-    human: str
-    judge: str
-    length: str | None
-    cluster: str | None
-
-
-def _verdict_group(
-    group: Mapping[str, Any], rows: pd.DataFrame, columns: _PairColumns, boot: Mapping[str, Any]
-) -> VerdictGroup:
-    gold, one, two = (_winners(rows[name], name) for name in (columns.label, columns.order1, columns.order2))
+def _verdict_group(group: Mapping[str, Any], columns: Columns, *, level: float, **boot: Any) -> VerdictGroup:
+    gold, one, two = (_winners(columns[name]) for name in ("label", "order1", "order2"))
     decided = [i for i, human in enumerate(gold) if human in (1, 2)]
     labelled = [i for i, human in enumerate(gold) if human is not None]
     if not decided:
-        raise DataError(f"{_called(group)}: no row has a human verdict of 1 or 2 in {columns.label!r}")
+        raise DataError(f"{_called(group)}: no row has a human verdict of 1 or 2 in {columns['label'].name!r}")
     everything, by_rule = [gold[i] for i in labelled], [_by_rule(one[i], two[i]) for i in labelled]
+    everywhere = _cells(columns, "cluster", labelled)
+    rows, three = len(gold), {"labels": [1, 2, "tie"], "level": level, **boot}
     gold, one, two = ([values[i] for i in decided] for values in (gold, one, two))
-    used, level = rows.iloc[decided], boot["level"]
-    clusters, all_clusters = _cells(used, columns.cluster), _cells(rows.iloc[labelled], columns.cluster)
-    lengths = [_lengths_of(used, name) for name in columns.lengths if name is not None]
-    sized: dict[str, Any] = {"lengths_1": lengths[0], "lengths_2": lengths[1]} if len(lengths) == 2 else {}
-    slope = length_slope(one, two, gold=gold, clusters=clusters, level=level, **sized) if sized else None
-    position = position_bias(one, two, gold=gold, clusters=clusters, level=level)
+    columns = {part: column.iloc[decided] for part, column in columns.items()}
+    within: dict[str, Any] = {"clusters": _cells(columns, "cluster"), "level": level}
+    sizes = {f"lengths_{n}": _lengths_of(columns[f"length{n}"]) for n in (1, 2) if f"length{n}" in columns}
+    lengths: dict[str, Any] = sizes if len(sizes) == 2 else {}
+    position = position_bias(one, two, gold=gold, **within)
     wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
     return VerdictGroup(
         group=group,
         n=len(gold),
         missing=position.missing,
         human_ties=len(labelled) - len(gold),
-        unlabelled=len(rows) - len(labelled),
+        unlabelled=rows - len(labelled),
         position=position,
-        kappa=_kappa(gold, one, labels=[1, 2, "tie"], clusters=clusters, **boot),
-        kappa_both=_kappa(everything, by_rule, labels=[1, 2, "tie"], clusters=all_clusters, **boot),
+        kappa=_kappa(gold, one, clusters=within["clusters"], **three),
+        kappa_both=_kappa(everything, by_rule, clusters=everywhere, **three),
         matrix=confusion_matrix(everything, by_rule, labels=[1, 2, "tie"]),
-        rates=judge_rates(gold, wrong, positive=1, clusters=clusters, level=level),
-        clusters=_count(clusters),
-        length=slope,
-        own=_own(used, columns, (one, two), gold, sized, level),
+        rates=judge_rates(gold, wrong, positive=1, **within),
+        clusters=_count(within["clusters"]),
+        length=length_slope(one, two, gold=gold, **lengths, **within) if lengths else None,
+        own=_own(columns, (one, two), gold, lengths, level),
     )
 
 
 def _own(
-    used: pd.DataFrame,
-    columns: _PairColumns,
+    columns: Columns,
     verdicts: tuple[list[Any], list[Any]],
     gold: list[Any],
     lengths: Mapping[str, Any],
@@ -171,10 +148,10 @@ def _own(
     So that the intercept is the judge's liking of the first place and nothing else, even where one author wrote every
     first output.
     """
-    if None in columns.authorship:
+    if not {"judge", "author1", "author2"} <= columns.keys():
         return None
-    judges, first, second = (used[name].tolist() for name in columns.authorship)
-    items = _cells(used, columns.cluster) or list(range(len(gold)))
+    judges, first, second = (columns[part].tolist() for part in ("judge", "author1", "author2"))
+    items = _cells(columns, "cluster") or list(range(len(gold)))
     turned = {1: 2, 2: 1}
     swapped = zip(lengths.items(), [*lengths.values()][::-1], strict=True)
     sizes = {name: np.concatenate([size, other]) for (name, size), other in swapped}
@@ -191,40 +168,42 @@ def _own(
 
 
 def _score_group(
-    group: Mapping[str, Any], rows: pd.DataFrame, columns: _GradeColumns, levels: list[Any], boot: Mapping[str, Any]
+    group: Mapping[str, Any], columns: Columns, levels: list[Any], *, level: float, **boot: Any
 ) -> ScoreGroup:
-    people = _levels_of(rows[columns.human], levels, columns.human)
-    kept = [i for i, label in enumerate(people) if label is not None]
-    if not kept:
-        raise DataError(f"{_called(group)}: no row has a human label in {columns.human!r}")
-    used, gold, level = rows.iloc[kept], [people[i] for i in kept], boot["level"]
-    judged, clusters = _levels_of(used[columns.judge], levels, columns.judge), _cells(used, columns.cluster)
+    people = _levels_of(columns["human"], levels)
+    labelled = [i for i, label in enumerate(people) if label is not None]
+    if not labelled:
+        raise DataError(f"{_called(group)}: no row has a human label in {columns['human'].name!r}")
+    gold, columns = [people[i] for i in labelled], {part: cells.iloc[labelled] for part, cells in columns.items()}
+    judged, clusters = _levels_of(columns["judge"], levels), _cells(columns, "cluster")
+    size = _lengths_of(columns["length"]) if "length" in columns else None
     numeric = all(isinstance(each, (int, float)) for each in levels)
-    size = None if columns.length is None else _lengths_of(used, columns.length)
     lean, slope = _undefined("levels are names"), None
     if numeric:
         lean, slope = _leaning(gold, judged, clusters, size, level, span=float(levels[-1] - levels[0]))
-    how = {"labels": levels, "clusters": clusters, **boot}
-    two = {"positive": levels[-1], "clusters": clusters, "level": level}
+    within: dict[str, Any] = {"clusters": clusters, "level": level}
     weights = "quadratic" if numeric and len(levels) > 2 else "unweighted"
     return ScoreGroup(
         group=group,
         n=len(gold),
         missing=sum(grade is None for grade in judged),
-        unlabelled=len(rows) - len(kept),
-        agreement=agreement(gold, judged, labels=levels, clusters=clusters, level=level),
-        kappa=_kappa(gold, judged, weights=weights, **how),
-        kappa_unweighted=_kappa(gold, judged, **how),
+        unlabelled=len(people) - len(labelled),
+        agreement=agreement(gold, judged, labels=levels, **within),
+        kappa=_kappa(gold, judged, labels=levels, weights=weights, **within, **boot),
+        kappa_unweighted=_kappa(gold, judged, labels=levels, **within, **boot),
         leaning=lean,
         matrix=confusion_matrix(gold, judged, labels=levels),
-        rates=judge_rates(gold, judged, **two) if len(levels) == 2 else None,
+        rates=judge_rates(gold, judged, positive=levels[-1], **within) if len(levels) == 2 else None,
         clusters=_count(clusters),
         length=slope,
     )
 
 
-def _cells(rows: pd.DataFrame, column: str | None) -> list[Any] | None:
-    return None if column is None else rows[column].tolist()
+def _cells(columns: Columns, part: str, rows: list[int] | None = None) -> list[Any] | None:
+    """A column as a list, or these rows of it; None where the table has none."""
+    if part not in columns:
+        return None
+    return (columns[part] if rows is None else columns[part].iloc[rows]).tolist()
 
 
 def _count(clusters: list[Any] | None) -> int | None:
@@ -238,12 +217,14 @@ def _by_rule(one: Any, two: Any) -> Any:
     return None if one is None or two is None else one if one == two else "tie"
 
 
-def _kappa(gold: Sequence[Any], judged: Sequence[Any], **how: Any) -> Estimate:
-    if how["resamples"]:
-        kappa = kappa_bootstrap(gold, judged, **how)
-        items = len(set(how["clusters"])) if how["clusters"] is not None else len(gold)
-        return kappa if items >= FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
-    return cohen_kappa(gold, judged, **{key: value for key, value in how.items() if key not in ("resamples", "seed")})
+def _kappa(
+    gold: Sequence[Any], judged: Sequence[Any], *, clusters: list[Any] | None, resamples: int, seed: int, **how: Any
+) -> Estimate:
+    if not resamples:
+        return cohen_kappa(gold, judged, clusters=clusters, **how)
+    kappa = kappa_bootstrap(gold, judged, clusters=clusters, resamples=resamples, seed=seed, **how)
+    items = len(gold if clusters is None else set(clusters))
+    return kappa if items >= FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
 
 
 def _leaning(
@@ -290,16 +271,27 @@ def _undefined(why: str) -> Estimate:
     return Estimate(value=None, notes=(why,))
 
 
-def _split(frame: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """The table's rows for every combination of the columns that occurs; all of it without columns."""
+def _groups(
+    frame: pd.DataFrame, by: Sequence[str], names: Mapping[str, str | None]
+) -> list[tuple[dict[str, Any], Columns]]:
+    """The columns of these names (None = not there) for every combination of `by` that occurs; of all rows without.
+
+    Raises:
+        DataError: a column that is not there, or a table without rows.
+    """
     import pandas as pd  # heavy
 
-    if not by:
-        yield {}, frame
-        return
-    for key, rows in frame.groupby(list(by), sort=True, dropna=False):
+    columns = {part: name for part, name in names.items() if name is not None}
+    if missing := [name for name in (*columns.values(), *by) if name not in frame.columns]:
+        raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
+    if not len(frame):
+        raise DataError("the table has no rows")
+    groups = []
+    for key, rows in frame.groupby(list(by), sort=True, dropna=False) if by else [((), frame)]:
         cells: list[Any] = [cell.item() if hasattr(cell, "item") else cell for cell in key]
-        yield {name: None if pd.isna(cell) else cell for name, cell in zip(by, cells, strict=True)}, rows
+        group = {name: None if pd.isna(cell) else cell for name, cell in zip(by, cells, strict=True)}
+        groups.append((group, {part: rows[name] for part, name in columns.items()}))
+    return groups
 
 
 def _called(group: Mapping[str, Any]) -> str:
@@ -307,25 +299,16 @@ def _called(group: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {plain(value, 40)}" for key, value in group.items()) or "the table"
 
 
-def _require_columns(frame: pd.DataFrame, names: Sequence[str | None]) -> None:
-    """DataError for a column that is not there, or a table without rows."""
-    missing = [name for name in names if name is not None and name not in frame.columns]
-    if missing:
-        raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-    if not len(frame):
-        raise DataError("the table has no rows")
-
-
-def _lengths_of(rows: pd.DataFrame, name: str) -> FloatArray:
+def _lengths_of(column: pd.Series[Any]) -> FloatArray:
     """A column of lengths; DataError with the row (1 = the first of the table) for one that is empty or no number."""
     import pandas as pd  # heavy
 
-    lengths = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    lengths = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     wrong = np.flatnonzero(~np.isfinite(lengths))
     if wrong.size:
-        row, value = rows.index[wrong[0]] + 1, rows[name].iloc[wrong[0]]
+        row, value = column.index[wrong[0]] + 1, column.iloc[wrong[0]]
         said = "is empty" if _is_empty(value) else f"holds {plain(value, 40)}, which is no number"
-        raise DataError(f"row {row}: column {name!r} {said}; fill it in, or leave the lengths out")
+        raise DataError(f"row {row}: column {column.name!r} {said}; fill it in, or leave the lengths out")
     return lengths
 
 
@@ -333,14 +316,14 @@ def _is_empty(value: Any) -> bool:
     return value is None or value != value or str(value).strip().lower() in _EMPTY
 
 
-def _winners(column: Any, name: str) -> list[Any]:
+def _winners(column: pd.Series[Any]) -> list[Any]:
     """1, 2, "tie" or None, out of numbers and texts."""
     known = {None: None, "1": 1, "2": 2, "1.0": 1, "2.0": 2, "tie": "tie"}
     values = column.tolist()
     cells = [None if _is_empty(value) else str(value).strip().lower() for value in values]
     if strange := [row for row, cell in enumerate(cells) if cell not in known]:
         row, value = strange[0] + 1, plain(values[strange[0]], 40)
-        raise DataError(f"{name}, row {row} of its group: {value!r} must be 1, 2, tie or empty")
+        raise DataError(f"{column.name}, row {row} of its group: {value!r} must be 1, 2, tie or empty")
     return [known[cell] for cell in cells]
 
 
@@ -363,9 +346,9 @@ def _level(value: Any) -> Any:
     return int(number) if number == int(number) else number
 
 
-def _levels_of(column: Any, levels: Sequence[Any], name: str) -> list[Any]:
+def _levels_of(column: pd.Series[Any], levels: Sequence[Any]) -> list[Any]:
     """A column as levels of the scale, None where it is empty; DataError for anything off the scale."""
     known, cells = {None, *levels}, [None if _is_empty(value) else _level(value) for value in column.tolist()]
     if strange := [level for level in cells if level not in known]:
-        raise DataError(f"{name}: {plain(strange[0], 40)!r} is not on the scale {list(levels)}")
+        raise DataError(f"{column.name}: {plain(strange[0], 40)!r} is not on the scale {list(levels)}")
     return cells

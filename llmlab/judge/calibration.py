@@ -1,10 +1,10 @@
-"""What a judge has shown, as values: its figures against people's labels, and the passport that they deserve."""
+"""What people's labels say of a judge: its figures, the passport they deserve, and its scores corrected by them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,25 +16,34 @@ from llmlab.base.numbers import Interval, p_text
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown
 from llmlab.gate.passport import JudgePassport, Limit, Measured
-from llmlab.judge.asking import Instrument
+from llmlab.golden.labels import Labels
+from llmlab.judge.grading import Instrument
+from llmlab.results.labelled import LabelledScores
+from llmlab.results.results import Results
 from llmlab.stats.agreement import FEW_LABELS, ConfusionMatrix, JudgeRates, LabelsNeeded, labels_for_kappa
 from llmlab.stats.bias import BiasSlope, PositionBias
+from llmlab.stats.correction import Correction
 from llmlab.stats.estimate import Estimate
 
 __all__ = [
     "LIMITS_GRADES",
     "LIMITS_PREFERENCES",
     "Calibration",
+    "Corrected",
     "ScoreGroup",
     "VerdictGroup",
-    "interval_of",
+    "corrected",
+    "corrected_difference",
+    "corrected_rate",
     "passport",
     "verdict",
+    "with_labels",
 ]
 
 WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
 LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
 LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
+_SHARES = ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency")  # of a judge's position bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -77,10 +86,7 @@ class VerdictGroup(Shown):
             "missing": self.missing,
             "human_ties": self.human_ties,
             "unlabelled": self.unlabelled,
-            "accuracy_order1": _value(place.accuracy_order1),
-            "accuracy_order2": _value(place.accuracy_order2),
-            "accuracy_both": _value(place.accuracy_both),
-            "consistency": place.consistency.value,
+            **{name: _value(getattr(place, name)) for name in _SHARES},
             "first_position": place.first,
             "second_position": place.second,
             "position_p": place.p_value,
@@ -95,19 +101,19 @@ class VerdictGroup(Shown):
         }
 
     def _rows(self) -> list[dict[str, object]]:
-        place, slope, own = self.position, self.length, self.own
+        place = self.position
         return [
             {
                 **self.group,
                 "pairs": self.n,
                 **({"clusters": self.clusters} if self.clusters else {}),
-                "right in both orders": interval_of(place.accuracy_both),
-                "consistent": interval_of(place.consistency),
+                "right in both orders": _interval(place.accuracy_both),
+                "consistent": _interval(place.consistency),
                 "first : second": f"{place.first} : {place.second}",
                 "p (position)": p_text(place.p_value),
-                "kappa": interval_of(self.kappa_both),
-                "length slope": None if slope is None else Interval(slope.value, slope.low, slope.high),
-                **({"own answers": Interval(own.value, own.low, own.high)} if own is not None else {}),
+                "kappa": _interval(self.kappa_both),
+                "length slope": _interval(self.length),
+                **({"own answers": _interval(self.own)} if self.own is not None else {}),
                 "missing": self.missing,
             }
         ]
@@ -128,7 +134,6 @@ class ScoreGroup(Shown):
         n, missing, unlabelled: items with a human label, of them without a judge's score, and left out.
         agreement: share of equal labels.
         kappa: quadratic weights on a scale of more than two levels, else unweighted; bootstrap interval.
-        kappa_unweighted: for reference.
         leaning: mean of judge - human, the judge's leniency.
         rates: for a scale of two levels, else None.
         length: change of judge - human per standard deviation of words, None without lengths.
@@ -175,10 +180,10 @@ class ScoreGroup(Shown):
                 **self.group,
                 "labels": self.n,
                 **({"clusters": self.clusters} if self.clusters else {}),
-                "same level": interval_of(self.agreement),
-                "kappa": interval_of(self.kappa),
-                "judge - human": interval_of(self.leaning),
-                "per sd of length": interval_of(self.length),
+                "same level": _interval(self.agreement),
+                "kappa": _interval(self.kappa),
+                "judge - human": _interval(self.leaning),
+                "per sd of length": _interval(self.length),
                 "missing": self.missing,
             }
         ]
@@ -257,8 +262,8 @@ class Calibration(Shown):
         needed = labels_for_kappa(half_width, expected=kappa.value, shares=used, weights=weights)
         if kappa.low is None or kappa.high is None or kappa.n < FEW_LABELS:
             return needed
-        found = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
-        return replace(needed, labels=max(2, found), clustered=first.clusters is not None)
+        labels = math.ceil(kappa.n * ((kappa.high - kappa.low) / 2 / half_width) ** 2)
+        return replace(needed, labels=max(2, labels), clustered=first.clusters is not None)
 
     def records(self) -> list[dict[str, Any]]:
         """Each group's figures as plain JSON values."""
@@ -274,6 +279,45 @@ class Calibration(Shown):
         first = self.groups[0].sentences if len(self.groups) == 1 else ()
         needed = self.labels_needed if len(self.groups) == 1 else None
         return " ".join(filter(None, [*first, *([needed._sentence()] if needed else []), *self.notes]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Corrected(Shown):
+    """Per variant the judge's mean, corrected by labels, beside the raw one.
+
+    Attributes:
+        by_variant: the mean by PPI++.
+        by_rates: where the scale has two levels and the labels were chosen evenly, the share that passes by
+            Rogan-Gladen with Lee's interval; its value is None where the judge is not shown to know passes from fails.
+    """
+
+    metric: str
+    by_variant: Mapping[str, Correction]
+    by_rates: Mapping[str, Correction] = field(default_factory=dict)
+
+    def __getitem__(self, variant: str) -> Correction:
+        return self.by_variant[variant]
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "variant": variant,
+                "corrected": _interval(one.corrected),
+                "judge alone": _interval(one.raw),
+                "labels alone": _interval(one.labels_only),
+                **({"by error rates": _interval(self.by_rates[variant].corrected)} if self.by_rates else {}),
+                "labels": one.n_labelled,
+                "judge's weight": None if one.lam is None else round(one.lam, 2),
+            }
+            for variant, one in self.by_variant.items()
+        ]
+
+    def _sentence(self) -> str:
+        every = [*self.by_variant.values(), *self.by_rates.values()]
+        notes = dict.fromkeys(note for one in every for note in one.corrected.notes)
+        rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
+        sentences = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
+        return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
 
 
 def passport(
@@ -343,13 +387,91 @@ def verdict(found: JudgePassport | None, judge: Instrument, *, now: datetime) ->
     """
     if found is None:
         unmeasured = f"nobody labelled what {judge.metric} judges, so nothing says how far it can be trusted."
-        return Conclusion(word=Verdict.INCONCLUSIVE, sentence=unmeasured)
-    check = found.valid(now, judge.digest)
-    if check:
-        return Conclusion(
-            word=Verdict.PASS, sentence=f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
-        )
-    return Conclusion(word=Verdict.FAIL, sentence=f"{judge.metric} must not decide: {'; '.join(check.failures)}.")
+        word, sentence = Verdict.INCONCLUSIVE, unmeasured
+    elif check := found.valid(now, judge.digest):
+        word, sentence = Verdict.PASS, f"{judge.metric} may decide: every limit is kept until {found.expires_at}."
+    else:
+        word, sentence = Verdict.FAIL, f"{judge.metric} must not decide: {'; '.join(check.failures)}."
+    return Conclusion(word=word, sentence=sentence)
+
+
+def with_labels(results: Results, labels: Labels, *, metric: str | None = None) -> Results:
+    """The same results with people's grades beside the judge's (`Results.with_labels`)."""
+    return results.with_labels(labels, metric=metric)
+
+
+def corrected(results: Results, metric: str, labels: Labels | None = None, *, level: float = 0.95) -> Corrected:
+    """The mean of a judge's metric per variant, corrected by the labels of some of its answers.
+
+    On a scale of two levels Rogan-Gladen stands beside it.
+
+    Args:
+        labels: people's; by default those that the results carry (`with_labels`).
+
+    A judge that is half a level too kind to everything:
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.5, 0.5))
+    >>> found = corrected(planted.results, "correctness", planted.labels)["v1"]
+    >>> round(found.raw.value, 1), round(found.corrected.value, 1)
+    (3.5, 3.0)
+    """
+    scores = _labelled(results, labels, metric)
+    means = {variant: scores.mean(variant, level=level) for variant in results.variants}
+    return Corrected(metric=metric, by_variant=means, by_rates=scores.rates(level=level))
+
+
+def corrected_difference(
+    results: Results,
+    metric: str,
+    labels: Labels | None = None,
+    *,
+    baseline: str,
+    candidate: str,
+    case_ids: Collection[str] | None = None,
+    level: float = 0.95,
+) -> Correction:
+    """candidate - baseline in what people would say, from a judge on all answers and labels on both arms' answers.
+
+    Args:
+        labels: people's; by default those that the results carry (`with_labels`).
+        case_ids: of these cases only.
+
+    Raises:
+        ValueError: no such variant. DataError: no label fits, or the arms answered no case in common.
+
+    A judge that is half a level kinder to v2, where people see no difference:
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.0, 0.5))
+    >>> arms = {"baseline": "v1", "candidate": "v2"}
+    >>> found = corrected_difference(planted.results, "correctness", planted.labels, **arms)
+    >>> found.raw.low > 0.3, found.corrected.low < 0 < found.corrected.high
+    (True, True)
+    """
+    scores = _labelled(results, labels, metric)
+    return scores.difference(baseline=baseline, candidate=candidate, case_ids=case_ids, level=level)
+
+
+def corrected_rate(
+    results: Results, metric: str, labels: Labels | None = None, *, variant: str, passes_from: int, level: float = 0.95
+) -> Correction:
+    """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
+
+    An answer passes from the level `passes_from`. For a variant's level, never for a difference of two; DataError where
+    cases have different weights (`LabelledScores.rate`).
+
+    >>> from llmlab.simulate import judged_results
+    >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
+    >>> found = corrected_rate(planted.results, "correctness", planted.labels, variant="v1", passes_from=3)
+    >>> found.corrected.low < 0.9 < found.corrected.high
+    True
+    """
+    return _labelled(results, labels, metric).rate(variant, passes_from=passes_from, level=level)
+
+
+def _labelled(results: Results, labels: Labels | None, metric: str) -> LabelledScores:
+    return (results if labels is None else results.with_labels(labels, metric=metric)).labelled(metric)
 
 
 def _slope_record(name: str, slope: BiasSlope | None) -> dict[str, float | None]:
@@ -373,7 +495,7 @@ def _direction(estimate: Estimate | None, above: str, below: str) -> str:
     return above if estimate.low > 0 else below if estimate.high < 0 else ""
 
 
-def interval_of(estimate: Estimate | None) -> Interval | None:
+def _interval(estimate: Estimate | BiasSlope | None) -> Interval | None:
     """How an estimate is shown; one without an interval deserves few digits."""
     if estimate is None:
         return None

@@ -23,12 +23,12 @@ from llmlab.clients.base import Generation
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import text_digest
-from llmlab.judge.asking import (
+from llmlab.judge.grading import (
     Opinion,
     ask,
     attached,
     check_judgeable,
-    passage_blocks_of,
+    passages_of,
     warn_of_kinship,
     without_a_call,
 )
@@ -84,11 +84,11 @@ def context_judge(about: str | Rubric, *, model: str | ModelRef, **changes: Any)
     >>> context_judge("groundedness", model="openai/gpt-4o-2024-08-06").metric
     'judged_groundedness'
     """
-    one = CONTEXT_RUBRICS.get(about) if isinstance(about, str) else about
-    if one is None or one.name not in _NAMES or one.scale != (0, 1):
+    rubric = CONTEXT_RUBRICS.get(about) if isinstance(about, str) else about
+    if rubric is None or rubric.name not in _NAMES or rubric.scale != (0, 1):
         known = ", ".join(CONTEXT_RUBRICS)
         raise ValueError(f"about == {about!r}, must be one of {known}, or a rubric named judged_<one of them>, 0 to 1")
-    return Judge.pointwise(one, model=model, **changes)
+    return Judge.pointwise(rubric, model=model, **changes)
 
 
 def score_context(
@@ -170,7 +170,7 @@ def _rows(results: Results, judge: Judge, corpus: Texts, base: str | Path | None
     golden = check_judgeable(results, judge, "pointwise")
     if judge.rubric.name not in _NAMES:
         raise ValueError(f"{judge.metric!r} is no judge of context; make one with `context_judge`")
-    indexed = passage_blocks_of(results, base=base) if corpus is None else {}
+    indexed = passages_of(results, base=base) if corpus is None else {}
     rows = []
     for answer in results.generations():
         blocks = indexed[answer.variant, answer.case_id] if corpus is None else _blocks(answer, corpus)
@@ -215,8 +215,8 @@ def _share(row: _Row, opinions: Sequence[Opinion]) -> tuple[float, str]:
     if unread:
         return math.nan, f"unscored: {len(unread)} of {len(opinions)} verdicts cannot be read ({unread[0]})"
     noes = [(m["answer"], o) for m, o in zip(row.materials, opinions, strict=True) if o.value == 0]
-    said = "; ".join(f"{_cut(text)!r} ({_cut(opinion.raw)})" for text, opinion in noes)
-    return 1 - len(noes) / len(opinions), f"{len(noes)} of {len(opinions)} no: {said}" if noes else ""
+    denied = "; ".join(f"{_cut(text)!r} ({_cut(opinion.raw)})" for text, opinion in noes)
+    return 1 - len(noes) / len(opinions), f"{len(noes)} of {len(opinions)} no: {denied}" if noes else ""
 
 
 def _cut(text: str) -> str:

@@ -1,45 +1,141 @@
 """Answers judged: each graded on a rubric's scale (`score`), or two variants against each other (`prefer`).
 
+Judge calls are an ordinary run: what is judged becomes cases, the judge's bundle answers them, replies are parsed; the
+same clients, call store, budget and statuses as everywhere. What others wrote is material, never an instruction: it
+stands between marks that carry a code, drawn from a hash of that material. The code differs per call, so no answer can
+close its own frame, and it is the same when the same thing is judged again, so the call store still finds it.
+
 Of a pair the judge sees both orders, each answer once in front. The same winner twice is a preference; anything else
 that was said is a tie by rule; an error or an unreadable reply is no tie but unscored.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, Unpack
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
+from llmlab.base.project import project_root
+from llmlab.bundle.bundle import Bundle, ModelRef
+from llmlab.bundle.chat import is_parts
+from llmlab.bundle.template import fill
 from llmlab.clients.base import Generation
-from llmlab.engine.call_setup import CallOptions
-from llmlab.judge.asking import (
-    Instrument,
-    Opinion,
-    ask,
-    attached,
-    check_judgeable,
-    family,
-    material_of,
-    passages_of,
-    warn_of_kinship,
-    without_a_call,
-)
+from llmlab.engine.call_setup import CallOptions, CallSetup
+from llmlab.engine.runs import run_by
+from llmlab.golden.cases import Case, GoldenSet
+from llmlab.judge.parsing import Verdict
+from llmlab.judge.rubrics import Rubric
+from llmlab.results.answers import storable
+from llmlab.results.provenance import JudgeRecord
 from llmlab.results.results import Results
+from llmlab.results.scores import Metric
+from llmlab.search.index import build_index
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["prefer", "score", "verdict_frame"]
+__all__ = [
+    "Instrument",
+    "Kind",
+    "Opinion",
+    "ask",
+    "attached",
+    "check_judgeable",
+    "family",
+    "framed",
+    "judge_metric",
+    "passages_of",
+    "prefer",
+    "score",
+    "verdict_frame",
+    "warn_of_kinship",
+    "without_a_call",
+]
 
+Kind: TypeAlias = Literal["pointwise", "pairwise"]  # whether a judge grades one answer or names the better of two
+CODE_CHARS = 16
+NO_TEXT = "(no text: the model refused to answer)"
+SHOWN_CHARS = 4_000  # of a judge's reply, kept beside the score
+RAW_CHARS = 800  # of each of the two replies on a pair
+_NOT_READ = {
+    "refused": "the judge refused",
+    "truncated": "the judge's reply was cut off",
+    "empty": "the judge's reply is empty",
+    "timeout": "the judge did not answer in time",
+    "error": "the judge could not be asked",
+}
+_FAMILIES = {
+    "anthropic": r"claude",
+    "openai": r"\bgpt|\bo[1-9]\b|chatgpt|davinci",
+    "google": r"gemini|gemma|palm",
+    "meta": r"llama",
+    "mistral": r"mistral|mixtral|ministral|codestral|magistral",
+    "alibaba": r"qwen|qwq",
+    "deepseek": r"deepseek",
+    "cohere": r"command",
+    "microsoft": r"\bphi-?[0-9]",
+    "xai": r"grok",
+}
 _FROM_A: Mapping[tuple[object, object], float] = {(1, 1): 1.0, (2, 2): 0.0}  # all else that was said is a tie
 _VERDICT_COLUMNS = (
     *("case_id", "repeat", "cluster", "output_1", "output_2", "order1", "order2", "words_1", "words_2"),
     *("author_1", "author_2"),
 )
-RAW_CHARS = 800  # of each of the two replies
+
+
+class Instrument(Protocol):
+    """What is asked, and how its replies are read: a `Judge`, which says what each part is, as its askers see it."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+    @property
+    def rubric(self) -> Rubric: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    def parse(self, reply: str, *, judged: Sequence[str] = ()) -> Verdict: ...
+
+
+class Opinion(NamedTuple):
+    """What a judge said of one thing: the verdict, or None with the reason; and its raw words."""
+
+    value: int | str | None
+    reason: str
+    raw: str
+
+    @property
+    def text(self) -> str:
+        """The verdict's reason and the raw reply, as they are kept beside the score."""
+        raw = self.raw[:SHOWN_CHARS]
+        return raw if self.value is not None else f"unscored ({self.reason}): {raw}".rstrip(": ")
+
+    @property
+    def graded(self) -> tuple[float, str]:
+        """A grade as a number (NaN = unscored), and its text."""
+        return math.nan if self.value is None else float(self.value), self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The opinions on a list of materials, in its order, and what asking took."""
+
+    opinions: tuple[Opinion, ...]
+    complete: bool
+    calls: int
+    cost_usd: float | None
+    notes: tuple[str, ...]
 
 
 def score(
@@ -86,7 +182,7 @@ def score(
         if "reference" in rubric.needs and not case.names_expected and answer.status != "error":
             known = math.nan, "unscored: the case names nothing expected"
         if known is None:
-            materials.append(material_of(case, {"answer": answer}, judge, passages))
+            materials.append(_material(case, {"answer": answer}, judge, passages))
         decided.append(known)
     asked = ask(judge, materials, options)
     opinions = iter(asked.opinions)
@@ -137,7 +233,7 @@ def prefer(
     pairs = {cell: (answers.get((a, *cell)), answers.get((b, *cell))) for cell in cells}
     settled = {cell: _settled(*pair) for cell, pair in pairs.items()}
     materials = [
-        material_of(golden.by_id[cell[0]], {"answer_a": first, "answer_b": second}, judge, passages)
+        _material(golden.by_id[cell[0]], {"answer_a": first, "answer_b": second}, judge, passages)
         for cell, (one, other) in pairs.items()
         if settled[cell] is None and one is not None and other is not None
         for first, second in ((one, other), (other, one))
@@ -180,6 +276,172 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=list(_VERDICT_COLUMNS))
 
 
+def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: CallOptions) -> Asked:
+    """Each material judged; the same material is asked once, and whatever is stored is not asked again."""
+    if not materials:
+        return Asked(opinions=(), complete=True, calls=0, cost_usd=0.0, notes=())
+    inputs = [framed({name: storable(text) for name, text in material.items()}) for material in materials]
+    cases = {material["code"]: Case(id=material["code"], inputs=material) for material in inputs}
+    golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
+    replies = run_by(CallSetup(**options), judge.bundle, golden)
+    shown = {material["code"]: [text for name, text in material.items() if name != "code"] for material in inputs}
+    by_case = {
+        case_id: _opinion(judge, status=status, text=text, error=error, judged=shown[case_id])
+        for case_id, status, text, error in replies.answers("case_id", "status", "text", "error")
+    }
+    silent = Opinion(None, "; ".join(replies.notes) or "the judge was not asked", "")
+    sent = [cost for cached, cost in replies.answers("cached", "cost_usd") if not cached]
+    cost = math.fsum(sent)
+    return Asked(
+        opinions=tuple(by_case.get(material["code"], silent) for material in inputs),
+        complete=replies.complete,
+        calls=len(sent),
+        cost_usd=None if math.isnan(cost) else cost,
+        notes=tuple(f"Judge {judge.metric}: {note}" for note in replies.notes),
+    )
+
+
+def attached(
+    results: Results, judge: Instrument, asked: Asked, *, graded: Sequence[tuple[float, str]], name: str | None = None
+) -> Results:
+    """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record.
+
+    `graded` is each answer's score (NaN = unscored) and the words that belong to it; `name` is the metric's.
+    """
+    metric, values = judge_metric(judge, name=name), [value for value, _ in graded]
+    record = JudgeRecord(
+        digest=judge.digest,
+        model=str(judge.bundle.model),
+        pinned=bool(judge.bundle.model.pinned),
+        kind=judge.kind,
+        rubric=judge.rubric.name,
+        calls=asked.calls,
+        cost_usd=asked.cost_usd,
+        unscored=sum(map(math.isnan, values)),
+    )
+    return replace(
+        results.with_scores(metric, values, explanations=[words for _, words in graded]),
+        complete=results.complete and asked.complete,
+        provenance=results.provenance.with_judge(metric.name, record),
+        notes=tuple(dict.fromkeys([*results.notes, *asked.notes, *_unseen(results, judge)])),
+    )
+
+
+def check_judgeable(results: Results, judge: Instrument, kind: Kind) -> GoldenSet:
+    """The cases of the results; DataError or ValueError where this judge cannot judge them."""
+    if judge.kind != kind:
+        verb = {"pointwise": "`score`", "pairwise": "`prefer`"}
+        raise ValueError(f"{judge.bundle.name!r} is a {judge.kind} judge: use it with {verb[judge.kind]}")
+    if results.golden is None:
+        raise DataError("these results carry no golden set, so a judge cannot be shown the questions")
+    return results.golden
+
+
+def warn_of_kinship(results: Results, judge: Instrument) -> Results:
+    """The results, with a warning and a note where the judge is of the family of a model that it judges."""
+    own = family(judge.bundle.model)
+    kin = [name for name, bundle in results.bundles.items() if family(bundle.model) == own]
+    if not kin:
+        return results
+    note = (
+        f"Judge {judge.metric} ({judge.bundle.model}) is of the same family as {', '.join(kin)}: models favour their "
+        "own kind, so calibrate it against people, or take a judge of another family."
+    )
+    warnings.warn(note, UserWarning, stacklevel=3)
+    return replace(results, notes=tuple(dict.fromkeys([*results.notes, note])))
+
+
+def framed(material: Mapping[str, str]) -> dict[str, str]:
+    """The material with the `code` that frames it: 16 hex digits that occur in none of it.
+
+    >>> sorted(framed({"answer": "Use dropna."}))
+    ['answer', 'code']
+    """
+    seed = json.dumps(dict(material), sort_keys=True).encode()
+    together = "\n".join(material.values())
+    codes = (hashlib.sha256(b"%d:" % attempt + seed).hexdigest()[:CODE_CHARS] for attempt in itertools.count())
+    return {**material, "code": next(code for code in codes if code not in together)}
+
+
+def family(model: ModelRef) -> str:
+    """Who trained a model, by its id; the provider and the id's stem where no known name is in it.
+
+    >>> family(ModelRef.parse("openrouter/anthropic/claude-sonnet-4")), family(ModelRef.parse("offline/extractive-1"))
+    ('anthropic', 'offline/extractive')
+    """
+    named = (who for who, pattern in _FAMILIES.items() if re.search(pattern, model.id, re.IGNORECASE))
+    return next(named, f"{model.provider}/{re.split('[-:@.0-9]', model.id)[0]}")
+
+
+def judge_metric(judge: Instrument, *, name: str | None = None) -> Metric:
+    """What the judge's numbers mean: bounds from the scale, and the judge's digest."""
+    low, high = (judge.rubric.scale[0], judge.rubric.scale[-1]) if judge.kind == "pointwise" else (0, 1)
+    return Metric(name=name or judge.metric, low=float(low), high=float(high), judge=judge.digest)
+
+
+def without_a_call(answer: Generation, *, worst: float) -> tuple[float, str] | None:
+    """The score that an answer's status decides (NaN = unscored) and why; None where a judge has to be asked."""
+    if answer.status == "error":
+        return math.nan, f"unscored: no answer ({answer.error or 'error'})"
+    if answer.status == "timeout":
+        return worst, "timeout: counts as a failure"
+    if not answer.shown.strip() and answer.status != "refused":
+        return worst, "the answer is empty"
+    return None
+
+
+def passages_of(results: Results, *, base: str | Path | None = None) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The passages of each (variant, case id) as the prompt had them, best first, searched again in the same index.
+
+    Raises:
+        DataError: a variant does not retrieve, or its corpus is no longer the one that was searched.
+    """
+    blocks: dict[tuple[str, str], tuple[str, ...]] = {}
+    cases = results.golden.cases if results.golden is not None else ()
+    for variant, bundle in results.bundles.items():
+        if bundle.retrieval is None:
+            raise DataError(f"variant {variant!r} retrieves nothing, so a judge that reads passages cannot judge it")
+        index = build_index(bundle.retrieval, base=base or project_root())
+        if index.digest != results.index_digests.get(variant):
+            raise DataError(f"variant {variant!r}: the corpus has changed since the run; run it again, then judge it")
+        hits = index.search([fill(bundle.retrieval.query, case.inputs) for case in cases], bundle.retrieval.k)
+        for case, hits_of_case in zip(cases, hits, strict=True):
+            blocks[variant, case.id] = tuple(index.passages([hit]) for hit in hits_of_case)
+    return blocks
+
+
+def _opinion(judge: Instrument, *, status: str, text: str, error: str, judged: Sequence[str]) -> Opinion:
+    if status != "ok":
+        return Opinion(None, ": ".join(part for part in (_NOT_READ[status], error) if part), text)
+    verdict = judge.parse(text, judged=judged)
+    return Opinion(verdict.value, verdict.reason, text)
+
+
+def _unseen(results: Results, judge: Instrument) -> Iterator[str]:
+    """That a judge is told of pictures and files by kind and size alone, where cases have some."""
+    cases = () if results.golden is None else results.golden.cases
+    parts = [[value for value in case.inputs.values() if is_parts(value)] for case in cases]
+    if n := sum(any(part["type"] != "text" for value in values for part in value) for values in parts):
+        told = f"{judge.bundle.name} was told of their kind and size, and saw none"
+        yield f"{counted(n, 'case')} with pictures or files: {told}."
+
+
+def _material(
+    case: Case,
+    answers: Mapping[str, Generation],
+    judge: Instrument,
+    passages: Mapping[tuple[str, str], Sequence[str]],
+) -> dict[str, str]:
+    """What the judge is shown of these answers to a case, by the names of its template's placeholders."""
+    material = {"question": case.question} | {name: answer.shown or NO_TEXT for name, answer in answers.items()}
+    if "reference" in judge.rubric.needs:
+        material["reference"] = case.reference
+    if "passages" in judge.rubric.needs:
+        shown = {"\n\n".join(passages[answer.variant, answer.case_id]) for answer in answers.values()}
+        material["passages"] = "\n\n".join(sorted(shown))
+    return material
+
+
 class _Outcome(NamedTuple):
     """What became of a pair: a's value (NaN = unscored), the winner per order, and why."""
 
@@ -191,12 +453,12 @@ class _Outcome(NamedTuple):
 
 
 def _outcome(first: Opinion, second: Opinion) -> _Outcome:
-    one = {"A": 1, "B": 2}.get(str(first.value), first.value)
-    two = {"A": 2, "B": 1}.get(str(second.value), second.value)
+    in_order1 = {"A": 1, "B": 2}.get(str(first.value), first.value)
+    in_order2 = {"A": 2, "B": 1}.get(str(second.value), second.value)
     raw = (first.text[:RAW_CHARS], second.text[:RAW_CHARS])
-    if one is None or two is None:
-        return _Outcome(math.nan, one, two, "", raw)
-    return _Outcome(_FROM_A.get((one, two), 0.5), one, two, "", raw)
+    if in_order1 is None or in_order2 is None:
+        return _Outcome(math.nan, in_order1, in_order2, "", raw)
+    return _Outcome(_FROM_A.get((in_order1, in_order2), 0.5), in_order1, in_order2, "", raw)
 
 
 def _settled(one: Generation | None, other: Generation | None) -> _Outcome | None:

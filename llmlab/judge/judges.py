@@ -1,6 +1,6 @@
 """The judge, and its file: a rubric rendered into a prompt in which the answer is material, never an instruction.
 
-Everything that others wrote stands between marks that carry a code (`asking.framed`). Placeholders inside an answer
+Everything that others wrote stands between marks that carry a code (`grading.framed`). Placeholders inside an answer
 stay literal, since a prompt is filled in one pass. As a YAML file, strict, a judge is a bundle's file with its rubric
 in it; what is left out is the standard judge's:
 
@@ -32,9 +32,9 @@ from llmlab.bundle.prompt import Frozen, Prompt, from_files
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.labels import Labels
-from llmlab.judge.against_people import AnchorCheck, calibrated, check_anchors
-from llmlab.judge.asking import Kind
+from llmlab.judge.against_people import AnchorCheck, as_judged, calibrate, check_anchors
 from llmlab.judge.calibration import Calibration
+from llmlab.judge.grading import Kind
 from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
 from llmlab.results.results import Results
@@ -182,7 +182,9 @@ class Judge(Shown):
         >>> planted.judge.calibrate(planted.labels, planted.results).only.n
         120
         """
-        return calibrated(self, labels, results, metric=metric, by=by, level=level, **options)
+        name = metric or self.metric
+        judged = as_judged(self, labels, results, name, options)
+        return calibrate(labels, judged, metric=name, by=by, level=level)
 
     def check_anchors(
         self,
@@ -232,9 +234,9 @@ class _RubricFile(Strict):
         return Rubric(name=self.name, question=self.question, anchors=anchors, needs=self.needs)
 
 
-def _spelt_out(given: Any) -> Any:
+def _spelt_out(stated: Any) -> Any:
     """A ready rubric for its name."""
-    return _about(rubric(given)) if isinstance(given, str) else given
+    return _about(rubric(stated)) if isinstance(stated, str) else stated
 
 
 class _JudgeFile(Strict):
@@ -259,20 +261,16 @@ class _JudgeFile(Strict):
         asked = self.rubric.rubric()
         standard = _bundle(asked, self.kind, self.model, {})
         fields = {name: getattr(standard, name) for name in Bundle.model_fields}
-        given = {key: getattr(self, key) for key in ("name", "version", "sampling", "prompt") if getattr(self, key)}
-        bundle = Bundle.model_validate({**fields, **given, "metadata": self.metadata})
+        stated = {key: getattr(self, key) for key in ("name", "version", "sampling", "prompt") if getattr(self, key)}
+        bundle = Bundle.model_validate({**fields, **stated, "metadata": self.metadata})
         return Judge(bundle=bundle, rubric=asked, kind=self.kind)
 
 
 def _about(asked: Rubric) -> dict[str, Any]:
     """A rubric as its file has it."""
+    anchors = {str(level): text for level, text in asked.anchors}
     needs = {"needs": list(asked.needs)} if asked.needs else {}
-    return {
-        "name": asked.name,
-        "question": asked.question,
-        "anchors": {str(level): text for level, text in asked.anchors},
-        **needs,
-    }
+    return {"name": asked.name, "question": asked.question, "anchors": anchors, **needs}
 
 
 def _bundle(asked: Rubric, kind: Kind, model: str | ModelRef, changes: Mapping[str, Any]) -> Bundle:

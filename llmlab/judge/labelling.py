@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from llmlab.display.html import Html, html_heading, html_table
 from llmlab.display.page import html_of
 from llmlab.display.shown import Shown
 from llmlab.golden.labels import Label, Labels, Worklist, read_labels, same_way_round, text_digest, write_labels
-from llmlab.judge.asking import passages_of
+from llmlab.judge.grading import passages_of
 from llmlab.judge.rubrics import Rubric
 from llmlab.results.labelled import label_keys
 from llmlab.results.results import Results
@@ -45,7 +45,6 @@ LOCK_TIMEOUT_S = 20.0
 Value = int | Literal["left", "right", "tie"]
 SIDES: Mapping[str, Value] = {"1": "left", "2": "right", "0": "tie"}
 Chosen = Worklist | Sequence[str] | None
-_Answer = tuple[str, str, str, float | None]  # case id, question, text, inclusion probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -214,13 +213,13 @@ class Session:
 
     def _label(self, item: Item, value: Value, note: str, date: str) -> Label:
         case_id, question, *digests = item.key
-        given = value
+        stored = value
         if value in ("left", "right"):
-            given = 1 if (value == "left") != item.turned else 2
+            stored = 1 if (value == "left") != item.turned else 2
         names = ("answer_1", "answer_2") if self.pairwise else ("answer",)
         about: dict[str, Any] = dict(zip(names, digests, strict=True))
         about |= {"inclusion": item.inclusion, "labeller": self.labeller, "date": date, "note": note.strip()}
-        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=given, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
+        return Label(rubric=self.rubric.name, case_id=case_id, question=question, value=stored, **about)  # type: ignore[arg-type]  # sides have become 1 and 2
 
     def _replace(self, key: tuple[str, ...], label: Label | None) -> None:
         """This labeller's line of an item becomes `label`, or goes; everybody else's lines stay as they are."""
@@ -373,12 +372,9 @@ def label_grades(
     Raises:
         DataError: no golden set, nothing to label, or a worklist whose answers are not in the results.
     """
-    item_of, rng = _items_of(results, rubric, base), np.random.default_rng(seed)
-    items = [
-        item_of(case_id, question, (text,), chance) for case_id, question, text, chance in _listed(results, chosen)
-    ]
-    shuffled = [items[i] for i in rng.permutation(len(items))]
-    return _session(results, shuffled, rubric=rubric, path=path, labeller=labeller, seed=seed)
+    items = _items(results, chosen, rubric, base)
+    about = {"rubric": rubric, "path": path, "labeller": labeller, "seed": seed}
+    return _session(results, items, np.random.default_rng(seed), **about)
 
 
 def label_preferences(
@@ -395,16 +391,13 @@ def label_preferences(
 
     Arguments and errors as for `label_grades`.
     """
-    item_of, rng = _items_of(results, rubric, base), np.random.default_rng(seed)
-    items: list[Item] = []
-    for (case_id, question, chance), group in itertools.groupby(
-        sorted(_listed(results, chosen), key=lambda row: row[0]), key=lambda row: (row[0], row[1], row[3])
-    ):
-        texts = sorted((text for _, _, text, _ in group), key=text_digest)
-        pairs = itertools.combinations(texts, 2)
-        items += [item_of(case_id, question, pair, chance, turned=bool(rng.random() < 0.5)) for pair in pairs]
-    shuffled = [items[i] for i in rng.permutation(len(items))]
-    return _session(results, shuffled, rubric=rubric, path=path, labeller=labeller, seed=seed)
+    rng, pairs = np.random.default_rng(seed), list[Item]()
+    items = sorted(_items(results, chosen, rubric, base), key=lambda item: item.key[0])
+    for _, of_case in itertools.groupby(items, key=lambda item: (item.key[:2], item.inclusion)):
+        two = itertools.combinations(sorted(of_case, key=lambda item: item.key[2]), 2)
+        pairs += [_paired(one, other, turned=bool(rng.random() < 0.5)) for one, other in two]
+    about = {"rubric": rubric, "path": path, "labeller": labeller, "seed": seed}
+    return _session(results, pairs, rng, **about)
 
 
 def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level: float = 0.95) -> LabellerAgreement:
@@ -426,16 +419,16 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     keys = label_keys(results.frame, results.golden)
     texts = dict(zip(keys, (text for (text,) in results.answers("shown")), strict=True))
     cases = results.golden.by_id if results.golden else {}
-    given: dict[tuple[str, ...], dict[str, Label]] = {}
+    by_key: dict[tuple[str, ...], dict[str, Label]] = {}
     for label in map(same_way_round, labels):
         if _are_here(label.key, texts):
-            given.setdefault(label.key, {})[label.labeller or "unnamed"] = label
-    people = sorted({name for theirs in given.values() for name in theirs})
+            by_key.setdefault(label.key, {})[label.labeller or "unnamed"] = label
+    people = sorted({name for theirs in by_key.values() for name in theirs})
     scale: list[Any] = [1, 2, "tie"] if labels.pairwise else list(rubric.scale)
     weights: Literal["quadratic", "unweighted"] = "unweighted" if labels.pairwise or len(scale) < 3 else "quadratic"
     pairs = []
     for first, second in itertools.combinations(people, 2):
-        both = {key: theirs for key, theirs in given.items() if first in theirs and second in theirs}
+        both = {key: theirs for key, theirs in by_key.items() if first in theirs and second in theirs}
         if not both:
             continue
         one, two = ([theirs[name].value for theirs in both.values()] for name in (first, second))
@@ -443,7 +436,7 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
         same = agreement(one, two, labels=scale, **how)
         kappa = cohen_kappa(one, two, labels=scale, weights=weights, **how)
         pairs.append(PairOfLabellers(first=first, second=second, same=same, kappa=kappa))
-    differing = [(key, theirs) for key, theirs in given.items() if len({label.value for label in theirs.values()}) > 1]
+    differing = [(key, theirs) for key, theirs in by_key.items() if len({label.value for label in theirs.values()}) > 1]
     differing.sort(key=lambda item: -_span([label.value for label in item[1].values()]))
     rows = []
     for key, theirs in differing:
@@ -456,9 +449,11 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     return LabellerAgreement(rubric=labels.rubric, pairs=tuple(pairs), disagreements=tuple(rows))
 
 
-def _session(results: Results, items: Sequence[Item], **about: Any) -> Session:
+def _session(results: Results, items: Sequence[Item], rng: np.random.Generator, **about: Any) -> Session:
+    """A session over the items in a random order."""
+    shuffled = [items[i] for i in rng.permutation(len(items))]
     known = {(case_id, text_digest(question), text_digest(text)) for case_id, question, text in _answers(results)}
-    return Session(items, fits=lambda key: _are_here(key, known), **about)
+    return Session(shuffled, fits=lambda key: _are_here(key, known), **about)
 
 
 def _are_here(key: tuple[str, ...], known: Container[tuple[str, ...]]) -> bool:
@@ -466,17 +461,47 @@ def _are_here(key: tuple[str, ...], known: Container[tuple[str, ...]]) -> bool:
     return all((*key[:2], answer) in known for answer in key[2:])
 
 
-def _listed(results: Results, chosen: Chosen) -> list[_Answer]:
-    """What is to be labelled; DataError for a worklist or case that is not of these results."""
+def _items(results: Results, chosen: Chosen, rubric: Rubric, base: str | Path | None) -> list[Item]:
+    """The distinct answers that are to be labelled, each with all that a judge is shown beside it.
+
+    Raises:
+        DataError: a worklist or case that is not of these results.
+    """
     here = dict.fromkeys(_answers(results))
     if isinstance(chosen, Worklist):
-        if lost := sum((case_id, question, text) not in here for case_id, question, text, _ in chosen.items):
+        listed: list[tuple[str, str, str, float | None]] = list(chosen.items)
+        if lost := sum(answer[:3] not in here for answer in listed):
             raise DataError(f"{lost} of {len(chosen)} answers on the worklist are not in these results; make it again")
-        return list(chosen.items)
-    wanted = None if chosen is None else set(chosen)
-    if wanted and (unknown := wanted - {case_id for case_id, _, _ in here}):
-        raise DataError(f"no answer to a case {min(unknown)!r} in these results")
-    return [(*answer, None) for answer in here if wanted is None or answer[0] in wanted]
+    else:
+        wanted = {case_id for case_id, _, _ in here} if chosen is None else set(chosen)
+        listed = [(*answer, None) for answer in here if answer[0] in wanted]
+        if unknown := wanted - {case_id for case_id, *_ in listed}:
+            raise DataError(f"no answer to a case {min(unknown)!r} in these results")
+    passages: dict[tuple[str, str], str] = {}
+    if "passages" in rubric.needs:
+        shown = passages_of(results, base=base)
+        rows = results.answers("variant", "case_id", "shown")
+        passages = {(case_id, text): "\n\n".join(shown[variant, case_id]) for variant, case_id, text in rows}
+    items = []
+    for case_id, question, text, inclusion in listed:
+        beside = [("Passages", passages[case_id, text])] if passages else []
+        if "reference" in rubric.needs and results.golden is not None:
+            beside.insert(0, ("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
+        key = (case_id, text_digest(question), text_digest(text))
+        items.append(Item(key=key, question=question, answers=(text,), beside=tuple(beside), inclusion=inclusion))
+    return items
+
+
+def _paired(one: Item, other: Item, *, turned: bool) -> Item:
+    """Two answers to a case as one item, with what is shown beside either."""
+    beside = ((title, {text, more}) for (title, text), (_, more) in zip(one.beside, other.beside, strict=True))
+    return replace(
+        one,
+        key=(*one.key, other.key[2]),
+        answers=(*other.answers, *one.answers) if turned else (*one.answers, *other.answers),
+        turned=turned,
+        beside=tuple((title, "\n\n".join(sorted(texts))) for title, texts in beside),
+    )
 
 
 def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
@@ -487,34 +512,6 @@ def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
     for case_id, text, status in results.answers("case_id", "shown", "status"):
         if status != "error":
             yield case_id, asked[case_id], text
-
-
-def _items_of(results: Results, rubric: Rubric, base: str | Path | None) -> Callable[..., Item]:
-    """What makes an item of answers to a case, with all that a judge is shown beside them."""
-    passages: dict[tuple[str, str], str] = {}
-    if "passages" in rubric.needs:
-        shown = passages_of(results, base=base)
-        rows = results.answers("variant", "case_id", "shown")
-        passages = {(case_id, text): shown[variant, case_id] for variant, case_id, text in rows}
-
-    def item(
-        case_id: str, question: str, texts: tuple[str, ...], chance: float | None, *, turned: bool = False
-    ) -> Item:
-        beside = []
-        if "reference" in rubric.needs and results.golden is not None:
-            beside.append(("Reference", results.golden.by_id[case_id].reference or "(the case names none)"))
-        if passages:
-            beside.append(("Passages", "\n\n".join(sorted({passages[case_id, text] for text in texts}))))
-        return Item(
-            key=(case_id, text_digest(question), *map(text_digest, texts)),
-            question=question,
-            answers=texts[::-1] if turned else texts,
-            turned=turned,
-            beside=tuple(beside),
-            inclusion=chance,
-        )
-
-    return item
 
 
 def _interest(results: Results, metric: str, against: str | None, threshold: float | None) -> FloatArray:

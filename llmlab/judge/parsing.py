@@ -33,9 +33,7 @@ TIE = "tie"
 Scale: TypeAlias = tuple[int, ...] | range
 
 _THINKING = re.compile(r"<(think|thinking|reasoning|scratchpad)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
-_THOUGHT_BEFORE = re.compile(
-    r"\A.*</(?:think|thinking|reasoning|scratchpad)>", re.IGNORECASE | re.DOTALL
-)  # opened unseen
+_THOUGHT_UNSEEN = re.compile(r"\A.*</(?:think|thinking|reasoning|scratchpad)>", re.IGNORECASE | re.DOTALL)
 _FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _OBJECT_STARTS = re.compile(r"(?:\A|\n|[.!?:]\s)[ \t]*(\{)")
 _NEXT_OBJECT = re.compile(r"[\s,;/|]*(?:or|and|then|->|→)?\s*(?=\{)", re.IGNORECASE)  # after one that opened the reply
@@ -133,28 +131,28 @@ def parse_preference(reply: str, *, judged: Sequence[str] = ()) -> Verdict:
 def _parsed(reply: str, grammar: _Grammar, judged: Sequence[str]) -> Verdict:
     if len(reply) > LONGEST_REPLY_CHARS:
         return Verdict(value=None, reason=f"the reply has {len(reply):,} characters")
-    text = _THOUGHT_BEFORE.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
+    text = _THOUGHT_UNSEEN.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
     text = text.strip().strip("\u200b\ufeff")
     if not text:
         return Verdict(value=None, reason="the reply is empty")
-    material = [_bare_words(one) for one in judged]
-    found, prose, reasons = _statements(text, grammar)
+    material = [_bare_words(shown) for shown in judged]
+    verdicts, prose, reasons = _statements(text, grammar)
     if named := _other_scale(f"{reasons}{prose}", grammar.scale, material):
         return Verdict(value=None, reason=f"the reply names another scale, {plain(named, 40)}")
-    own = [one for one in found if not _stands_in(one.words, material)] if material else found
-    if found and not own:
+    own = [verdict for verdict in verdicts if not _stands_in(verdict.words, material)] if material else verdicts
+    if verdicts and not own:
         return Verdict(value=None, reason="the verdict stands word for word in what was judged")
     if prose:
         own = _corrected(own, prose, grammar, material)
-    return _agreed([one for one in own if one.final] or own)
+    return _agreed([verdict for verdict in own if verdict.final] or own)
 
 
-def _agreed(statements: list[_Statement]) -> Verdict:
-    if not statements:
+def _agreed(verdicts: list[_Statement]) -> Verdict:
+    if not verdicts:
         return Verdict(value=None, reason="no verdict in the reply")
-    if unread := next((one.why for one in statements if one.value is None), ""):
+    if unread := next((verdict.why for verdict in verdicts if verdict.value is None), ""):
         return Verdict(value=None, reason=unread)
-    values = list(dict.fromkeys(one.value for one in statements))
+    values = list(dict.fromkeys(verdict.value for verdict in verdicts))
     if len(values) > 1:
         return Verdict(value=None, reason=f"several verdicts: {', '.join(map(str, values))}")
     return Verdict(value=values[0])
@@ -166,9 +164,9 @@ def _bare_words(text: str) -> str:
 
 def _stands_in(words: str, material: Sequence[str]) -> bool:
     """Whether one of the texts says something word for word; of a mere value, whether that is all it says."""
-    said = _bare_words(words)
-    named = any(letter.isalpha() for letter in said) and len(said.split()) > 1
-    return any(said in text if named else said == text for text in material)
+    spoken = _bare_words(words)
+    named = any(letter.isalpha() for letter in spoken) and len(spoken.split()) > 1
+    return any(spoken in text if named else spoken == text for text in material)
 
 
 def _other_scale(text: str, scale: Scale | None, material: Sequence[str]) -> str:
@@ -188,45 +186,46 @@ def _other_scale(text: str, scale: Scale | None, material: Sequence[str]) -> str
     return ""
 
 
-def _corrected(found: list[_Statement], prose: str, grammar: _Grammar, material: Sequence[str]) -> list[_Statement]:
+def _corrected(verdicts: list[_Statement], prose: str, grammar: _Grammar, material: Sequence[str]) -> list[_Statement]:
     """What is left of the statements where corrections take the place of everything before them."""
-    kept: list[_Statement] = []
-    for place, one in enumerate(found):
-        kept.append(one)
-        until = found[place + 1].start if place + 1 < len(found) else len(prose)
-        for match in grammar.correction.finditer(prose, one.end, until):
+    standing: list[_Statement] = []
+    for place, verdict in enumerate(verdicts):
+        standing.append(verdict)
+        until = verdicts[place + 1].start if place + 1 < len(verdicts) else len(prose)
+        for match in grammar.correction.finditer(prose, verdict.end, until):
             if _attributed(prose[max(0, match.start() - 200) : match.start()]) or _stands_in(match[0], material):
                 continue
             if match["value"] is not None:
-                kept = [_of_prose(match, prose, grammar, final=any(earlier.final for earlier in kept))]
+                standing = [_of_prose(match, prose, grammar, final=any(earlier.final for earlier in standing))]
             elif match["strong"] is None:
                 continue
-            elif place + 1 < len(found):
-                kept = []
+            elif place + 1 < len(verdicts):
+                standing = []
             elif grammar.loose.search(re.split(r"[.!?]\s|\n", prose[match.end() : until], maxsplit=1)[0]):
-                kept = [_Statement(None, f"{plain(match[0].strip(), 40)!r} corrects it unreadably", True)]
-    return kept
+                standing = [_Statement(None, f"{plain(match[0].strip(), 40)!r} corrects it unreadably", True)]
+    return standing
 
 
 def _statements(text: str, grammar: _Grammar) -> tuple[list[_Statement], str, str]:
     """Every verdict that a reply gives in their order, its prose without quotations, and the reasons in its JSON."""
     if text[0] != "{" and len(text) <= LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
-        return [_read(lone["value"], lone["of"], grammar, final=True, words=text)], "", ""
+        return [_Statement(*_read(lone["value"], lone["of"], grammar.scale), True, text)], "", ""
     body = _EDGE_FENCE.sub(r"\1", text) if text.startswith("```") else text
     if body.startswith(("{", "[")) and (whole := _json(body)) is not None:
         return _of_json(whole, grammar, final=True, words=body), "", _reasons(whole)
     opening, closing, prose, reasons = _at_the_edges(body, grammar)
     prose = _without_quotes(prose)
-    found: list[_Statement] = []
+    verdicts: list[_Statement] = []
     read_up_to = 0
     for hint in grammar.hint.finditer(prose):
         start = max(_sentence_start(prose, hint.start()), read_up_to)
         match = grammar.statement.match(prose, start) if hint.start() >= read_up_to else None
         if match is not None and not _attributed(prose[max(0, start - 200) : start]):
-            found.append(_of_prose(match, prose, grammar, final=match["final"] is not None))
+            verdicts.append(_of_prose(match, prose, grammar, final=match["final"] is not None))
             read_up_to = match.end()
-    found = [*opening, *found, *(one._replace(start=len(prose), end=len(prose)) for one in closing)]
-    return found or _on_the_last_line(prose, grammar), prose, reasons
+    end = len(prose)
+    verdicts = [*opening, *verdicts, *(verdict._replace(start=end, end=end) for verdict in closing)]
+    return verdicts or _on_the_last_line(prose, grammar), prose, reasons
 
 
 def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
@@ -236,8 +235,8 @@ def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
     lone = grammar.lone.fullmatch(last.strip()) if above and len(last) <= LONGEST_LONE_CHARS else None
     if lone is None or grammar.lone.fullmatch(above) or above[-1] in ":?,{[(¤" or _attributed(above):
         return []
-    end = len(prose)
-    return [_read(lone["value"], lone["of"], grammar, final=True, words=f"{above}\n{last}", place=(end, end))]
+    value, why = _read(lone["value"], lone["of"], grammar.scale)
+    return [_Statement(value, why, True, f"{above}\n{last}", len(prose), len(prose))]
 
 
 def _sentence_start(text: str, place: int) -> int:
@@ -249,33 +248,33 @@ def _sentence_start(text: str, place: int) -> int:
 
 def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], list[_Statement], str, str]:
     """Verdicts of JSON objects that open and close the reply, the text without them, and the reasons in them."""
-    found: list[_Statement] = []
+    opened: list[_Statement] = []
     reasons = ""
     own = _OWN_FENCE.match(text) if "```" in text else None
     fenced = _json(own[2]) if own is not None and _OF_THE_JUDGE.search(own[1]) and not _attributed(own[1]) else None
     if own is not None and fenced is not None:
-        found, reasons = _of_json(fenced, grammar, final=False, words=own[2]), _reasons(fenced)
+        opened, reasons = _of_json(fenced, grammar, final=False, words=own[2]), _reasons(fenced)
         text = text[own.end() :]
     skipped = 0
     while text.startswith("{", skipped) and (opening := _prefix(text[skipped:])) is not None:
         words, text = text[skipped : skipped + opening[1]], text[skipped + opening[1] :]
-        found += _of_json(opening[0], grammar, final=False, words=words)
+        opened += _of_json(opening[0], grammar, final=False, words=words)
         reasons += _reasons(opening[0])
         more = _NEXT_OBJECT.match(text)
         skipped = more.end() if more is not None else len(text)
     if not text.rstrip().endswith(("}", "```")):
-        return found, [], text, reasons
+        return opened, [], text, reasons
     for start in [match.start(1) for match in _OBJECT_STARTS.finditer(text)][:MOST_OBJECTS]:
         closing = _prefix(text[start:])
         if closing is None or text[start + closing[1] :].strip(" \n\t`"):
             continue
         before = re.sub(r"```[a-zA-Z]*\s*\Z", "", text[:start])
         if _attributed(before[-200:]):
-            return found, [], before, reasons
+            return opened, [], before, reasons
         draft = re.search(r"\bdraft\b", before.rstrip().rpartition("\n")[2], re.IGNORECASE) is not None
-        given = _of_json(closing[0], grammar, final=not (draft or found), words=text[start : start + closing[1]])
-        return found, given, before, reasons + _reasons(closing[0])
-    return found, [], text, reasons
+        given = _of_json(closing[0], grammar, final=not (draft or opened), words=text[start : start + closing[1]])
+        return opened, given, before, reasons + _reasons(closing[0])
+    return opened, [], text, reasons
 
 
 def _attributed(before: str) -> bool:
@@ -298,14 +297,14 @@ def _prefix(text: str) -> tuple[Any, int] | None:
 
 
 def _json(text: str) -> Any:
-    found = _prefix(text)
-    return None if found is None or text[found[1] :].strip() else found[0]
+    prefix = _prefix(text)
+    return None if prefix is None or text[prefix[1] :].strip() else prefix[0]
 
 
 def _reasons(value: Any) -> str:
     """What the strings of a JSON object say in the judge's own words."""
-    said = [item for _, item in value if isinstance(item, str)] if isinstance(value, _Pairs) else []
-    return "".join(f"{item}\n" for item in said)
+    texts = [item for _, item in value if isinstance(item, str)] if isinstance(value, _Pairs) else []
+    return "".join(f"{item}\n" for item in texts)
 
 
 def _of_json(value: Any, grammar: _Grammar, *, final: bool, words: str) -> list[_Statement]:
@@ -331,22 +330,23 @@ def _is_top(item: Any, scale: Scale) -> bool:
 
 def _of_value(item: Any, grammar: _Grammar, *, final: bool, words: str) -> _Statement:
     if isinstance(item, str):
-        said = item.strip()
+        text = item.strip()
         if grammar.scale is None:
-            said = re.sub(r"\b[ab]\b", lambda letter: letter[0].upper(), said)  # no article can stand here
-        if lone := grammar.lone.fullmatch(said):
-            return _read(lone["value"], lone["of"], grammar, final=final, words=words)
+            text = re.sub(r"\b[ab]\b", lambda letter: letter[0].upper(), text)  # no article can stand here
+        if lone := grammar.lone.fullmatch(text):
+            return _Statement(*_read(lone["value"], lone["of"], grammar.scale), final, words)
     elif grammar.scale is not None and isinstance(item, (int, float)) and not isinstance(item, bool):
         if type(item) is int and item in grammar.scale:
             return _Statement(item, "", final, words)
-        return _read(repr(item), None, grammar, final=final, words=words)
+        return _Statement(*_read(repr(item), None, grammar.scale), final, words)
     return _Statement(None, f"{plain(repr(item), 40)} is no verdict", final, words)
 
 
 def _of_prose(match: re.Match[str], prose: str, grammar: _Grammar, *, final: bool) -> _Statement:
-    if why := _unclear(match, prose, grammar.scale):
-        return _Statement(None, why, final, match[0], *match.span())
-    return _read(match["value"], match["of"], grammar, final=final, words=match[0], place=match.span())
+    value, why = None, _unclear(match, prose, grammar.scale)
+    if not why:
+        value, why = _read(match["value"], match["of"], grammar.scale)
+    return _Statement(value, why, final, match[0], *match.span())
 
 
 def _unclear(match: re.Match[str], prose: str, scale: Scale | None) -> str:
@@ -367,23 +367,18 @@ def _unclear(match: re.Match[str], prose: str, scale: Scale | None) -> str:
     return ""
 
 
-def _read(
-    value: str, of: str | None, grammar: _Grammar, *, final: bool, words: str, place: tuple[int, int] = (0, 0)
-) -> _Statement:
-    """The verdict that a value is, or why it is none; `place` is where in the prose it stands."""
-    if grammar.scale is None:
-        return _Statement(TIE if value.lower() == TIE else value, "", final, words, *place)
-    low, high = grammar.scale[0], grammar.scale[-1]
+def _read(value: str, of: str | None, scale: Scale | None) -> tuple[int | str | None, str]:
+    """The verdict that a value is, or None and why it is none."""
+    if scale is None:
+        return TIE if value.lower() == TIE else value, ""
+    low, high = scale[0], scale[-1]
     whole = re.fullmatch(r"([-−]?(?:0|[1-9][0-9]{0,5}))(?:\.0+)?", value)
     if of is not None and int(of) != high:
-        why = f"'{value}/{of}' is on another scale than {low} to {high}"
-    elif whole is None:
-        why = f"{value!r} is no level of the scale {low} to {high}"
-    elif (level := int(whole[1].replace("−", "-"))) not in grammar.scale:
-        why = f"{level} is out of the scale {low} to {high}"
-    else:
-        return _Statement(level, "", final, words, *place)
-    return _Statement(None, why, final, words, *place)
+        return None, f"'{value}/{of}' is on another scale than {low} to {high}"
+    if whole is None:
+        return None, f"{value!r} is no level of the scale {low} to {high}"
+    level = int(whole[1].replace("−", "-"))
+    return (level, "") if level in scale else (None, f"{level} is out of the scale {low} to {high}")
 
 
 def _without_quotes(prose: str) -> str:

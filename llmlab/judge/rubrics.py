@@ -23,7 +23,6 @@ class Rubric(Shown):
 
     Attributes:
         name: of the metric it becomes.
-        question: what the judge decides.
         anchors: (level, what an answer of this level looks like), levels one apart and rising.
         needs: what the judge is shown besides question and answer: "reference", "passages".
 

@@ -7,8 +7,7 @@ import numpy as np
 from llmlab.base.cells import plain
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import graded_frame
-from llmlab.judge.calibration import Calibration, VerdictGroup
-from llmlab.judge.correcting import Corrected
+from llmlab.judge.calibration import Calibration, Corrected, VerdictGroup
 from llmlab.plots.drawing import COLOURS, Picture, arms, picture, styled, titled
 from llmlab.results.results import Results
 from llmlab.stats.estimate import Estimate, mean_estimate, wilson_rate

@@ -53,13 +53,11 @@ class Attribution(Shown):
     """The cell of each case for each variant, with counts, shares and the cases behind them.
 
     Attributes:
-        results: what was attributed.
         metric, good_from: an answer is right when its case's mean score reaches `good_from` (stays at or below it
             where lower is better).
         cells: shape (cases, variants), a place in CELLS; -1 where a case has no judged document or no score.
         case_ids, variants: what rows and columns stand for.
         groups: clusters and tags of the cases.
-        level: confidence level of the intervals.
         n_without_relevant: cases without a judged relevant document, left out.
         notes: what a reader must know, such as a variant that retrieves nothing.
     """
@@ -169,12 +167,12 @@ class Attribution(Shown):
         return int((self._column(variant) == UNKNOWN).sum()) - self.n_without_relevant
 
     def _sentence(self) -> str:
-        lines = [self._said(name) for name in self.variants]
+        lines = [self._failures(name) for name in self.variants]
         if self.n_without_relevant:
             lines.append(f"{counted(self.n_without_relevant, 'case')} without a judged relevant document are left out.")
         return "\n".join([*lines, f"Right means {self.metric} from {self.good_from:g}.", *self.notes])
 
-    def _said(self, name: str) -> str:
+    def _failures(self, name: str) -> str:
         generation, retrieval, lucky = (self.count(cell, name) for cell in CELLS[1:])
         wrong, n = generation + retrieval, int((self._column(name) != UNKNOWN).sum())
         if not n:
@@ -233,6 +231,7 @@ class Transition(Shown):
                 clusters=parent.groups.clusters,
                 clustered=parent.groups.clustered,
                 tags=parent.groups.tags,
+                weights=parent.groups.weights,
             )
             for i, cell in enumerate(CELLS)
         ]
@@ -301,12 +300,12 @@ def attribute(
     judged = np.isin(table.case_ids, results.golden.judged_ids)
     if not judged.any():
         raise DataError("no case that was answered names a relevant document; run those that do")
-    fetched = _fetched(results, table, enough or any_relevant)
+    fetched = _fetched(results, results.golden, enough or any_relevant)
     right = table.values >= good if meaning.higher_is_better else table.values <= good
     cells = np.where(right, np.where(fetched >= 0.5, 0, 3), np.where(fetched >= 0.5, 1, 2))
     cells[np.isnan(table.values) | np.isnan(fetched) | ~judged[:, None]] = UNKNOWN
     retrieving = {variant for variant, ids in results.answers("variant", "retrieved") if ids}
-    silent = [variant for variant in table.variants if variant not in retrieving]
+    silent = (plain(variant) for variant in table.variants if variant not in retrieving)
     return Attribution(
         results=results,
         metric=name,
@@ -317,7 +316,7 @@ def attribute(
         groups=CaseGroups.of(table.case_ids, results.golden),
         level=level,
         n_without_relevant=int((~judged).sum()),
-        notes=tuple(f"{plain(variant)} retrieved nothing for any case." for variant in silent),
+        notes=tuple(f"{variant} retrieved nothing for any case." for variant in silent),
     )
 
 
@@ -357,9 +356,8 @@ def recall_at_least(share: float) -> Enough:
     return enough
 
 
-def _fetched(results: Results, table: ScoreTable, enough: Enough) -> NDArray[np.float64]:
+def _fetched(results: Results, golden: GoldenSet, enough: Enough) -> NDArray[np.float64]:
     """Shape (cases, variants): the share of repeats that fetched enough; NaN where a variant has no row."""
-    golden: GoldenSet = results.golden  # type: ignore[assignment]  # attribute has checked that there is one
     fetched = [enough(golden.by_id[case_id], ids) for case_id, ids in results.answers("case_id", "retrieved")]
     enough_of, tried = results.cells.sums(np.array(fetched, dtype=float)), results.cells.sums(np.ones(len(fetched)))
     share: NDArray[np.float64] = np.divide(enough_of, tried, out=np.full(enough_of.shape, np.nan), where=tried > 0)
@@ -377,8 +375,7 @@ def _case_rows(
     by_id = results.golden.by_id if results.golden else {}
     rows = []
     for case_id in case_ids:
-        relevant = by_id[case_id].relevant
-        asked = by_id[case_id].asked
+        relevant, asked = by_id[case_id].relevant, by_id[case_id].asked
         wanted = ", ".join(sorted(relevant, key=lambda doc_id: -relevant[doc_id]))
         for place, variant in enumerate(variants):
             answer = first.get((variant, case_id))

@@ -96,7 +96,6 @@ class RetrievalMetrics(Shown):
         query_ids: the queries used, in the order of the judgements.
         values: shape (queries, measures), each in [0, 1].
         clusters: the group (topic, article) of each query, or None where queries are independent.
-        level: confidence level of the intervals.
         unjudged: per measure, the share of the documents it looked at that nobody judged (they count as not relevant).
         topics: "judged", all queries with a judgement, or "answerable", those with a relevant document.
         n_without_relevant: judged queries without a relevant document; they score 0, or are left out.
@@ -219,7 +218,6 @@ def evaluate(
             ...]} best first, {query: {document: score}}, or the path of a TREC file.
         measures: such as "nDCG@10", "P@5", "R@10", "HitRate@5" (or "Success@5"), "RR", "AP", "nDCG_exp@10".
         clusters: {query: group} for queries that are not independent, such as questions about one article.
-        level: confidence level of the intervals, 0.95 by default.
         topics: "judged" takes every judged query, and one without a relevant document scores 0 (as trec_eval -c and
             ir_measures); "answerable" leaves those out. By default "judged" for a TREC file of judgements.
 

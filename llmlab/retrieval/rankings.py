@@ -26,16 +26,13 @@ __all__ = [
     "JudgedRanking",
     "Judgements",
     "by_descending_id",
-    "codes_in",
-    "descending_places",
     "encode",
+    "first_of_pair",
     "id_array",
     "judged_ranking",
     "judgements_of",
     "keep_order",
     "on_cores",
-    "pair_keys",
-    "pairs_repeat",
     "place_in_group",
 ]
 
@@ -109,9 +106,16 @@ def judgements_of(qrels: Any) -> Judgements:
         raise DataError("the judgements need a column relevance (1 or more = relevant)")
     query, distinct_ids = encode(query_ids)
     n_given = len(query)
-    if pairs_repeat(query, doc_ids):
-        first = _first_judgements(query, doc_ids, relevance, distinct_ids)
-        query, doc_ids, relevance = query[first], doc_ids.take(pa.array(first)), relevance[first]
+    first = first_of_pair(query, doc_ids)
+    if (differs := relevance != relevance[first]).any():
+        row = int(differs.argmax())
+        raise DataError(
+            f"document {doc_ids[row].as_py()!r} has two judgements for query {query_ids[row].as_py()!r}: "
+            f"{relevance[first[row]]:g} and {relevance[row]:g}; keep one"
+        )
+    once = np.flatnonzero(first == np.arange(n_given))
+    if len(once) < n_given:
+        query, doc_ids, relevance = query[once], doc_ids.take(pa.array(once)), relevance[once]
     used = np.bincount(query[relevance > 0], minlength=len(distinct_ids)) > 0
     position = np.where(used, np.cumsum(used) - 1, -1).astype(np.int32)
     order = np.lexsort((-relevance, query))
@@ -135,8 +139,11 @@ def keep_order(rows: Ints, doc_ids: pa.Array) -> Ints:
 
 
 def by_descending_id(rows: Ints, doc_ids: pa.Array) -> Ints:
-    """Ties as trec_eval breaks them."""
-    return descending_places(doc_ids.take(pa.array(rows)))
+    """Ties as trec_eval breaks them: a number for each row that rises as ids, compared byte by byte, fall."""
+    code, distinct = encode(doc_ids.take(pa.array(rows)))
+    place = np.empty(len(distinct), np.int64)
+    place[pc.sort_indices(distinct, sort_keys=[("", "descending")]).to_numpy()] = np.arange(len(distinct))
+    return place[code]
 
 
 def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order) -> JudgedRanking:
@@ -150,18 +157,16 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
         DataError: a missing column or id, a score that is not finite, or ids of another type than in the judgements.
     """
     query_ids, doc_ids, score, named = _columns(run, number="score")
-    codes = codes_in(query_ids, judgements.known_query_ids, what="query ids")
-    n_unjudged = pc.count_distinct(query_ids.filter(pa.array(codes < 0))).as_py() if (codes < 0).any() else 0
-    # a query without judgements has code -1, and so reads the -1 at the end
-    query = np.append(judgements.position, np.int32(-1))[codes]
+    # The run's queries are numbered as they come, and the judgements after them: cheaper than to sort the run's rows.
+    query, distinct_ids = encode(query_ids)
+    known = _codes_in(distinct_ids, judgements.known_query_ids, what="query ids")
     _require_same_type(doc_ids, judgements.doc_ids, what="document ids")
-    n = len(judgements.query_ids)
-    own, asked = np.arange(n), judgements  # the number among the judgements of each group of rows
-    if (blocks := _blocks(query, n)) is not None:
-        own, query = blocks
-        asked = _renumbered(judgements, own)
-    elif len(query) and (query[0] < 0 or bool((query[1:] < query[:-1]).any())):
-        rows = np.argsort(query, kind="stable")[int((query < 0).sum()) :]  # each query's together, without those of -1
+    # A query without judgements has code -1, and so reads the -1 at the end.
+    own = np.append(judgements.position, -1)[known]
+    n, asked, judged = len(judgements.query_ids), _renumbered(judgements, own), own[query] >= 0
+    if judged.sum() < MOSTLY * len(query) or bool((query[1:] < query[:-1]).any()):
+        rows = np.argsort(query, kind="stable")  # each query's together
+        rows = rows[judged[rows]]
         query, doc_ids = query[rows], doc_ids.take(pa.array(rows))
         score = None if score is None else score[rows]
 
@@ -179,7 +184,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
     by_query = np.argsort(own[judged_query], kind="stable")
     n_named = n_returned = int((depth > 0).sum())
     if named is not None:
-        places = codes_in(named, judgements.known_query_ids, what="query ids")
+        places = _codes_in(named, judgements.known_query_ids, what="query ids")
         n_named = int((judgements.position[places[places >= 0]] >= 0).sum())
     return JudgedRanking(
         query=own[judged_query][by_query],
@@ -188,7 +193,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
         depth=depth,
         n_missing=len(depth) - n_named,
         n_empty=n_named - n_returned,
-        n_unjudged_queries=n_unjudged,
+        n_unjudged_queries=int((known < 0).sum()),
         n_repeated=len(again),
     )
 
@@ -227,33 +232,20 @@ def id_array(values: Any, *, what: str) -> pa.Array:
     return ids
 
 
-def encode(ids: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
+def encode(ids: pa.Array) -> tuple[Ints, pa.Array]:
     """A code from 0 for each id, in order of first appearance, and the distinct ids."""
-    values, length = _runs(ids)
-    encoded = values.dictionary_encode()
+    runs = pc.run_end_encode(ids, run_end_type=pa.int64())  # rows of a query stand together
+    encoded, length = runs.values.dictionary_encode(), np.diff(runs.run_ends.to_numpy(), prepend=0)
     return np.repeat(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), length), encoded.dictionary
 
 
-def descending_places(ids: pa.Array) -> npt.NDArray[np.int64]:
-    """A number for each id that rises as ids, compared byte by byte, fall; the same for equal ids."""
-    code, distinct = encode(ids)
-    place = np.empty(len(distinct), np.int64)
-    place[pc.sort_indices(distinct, sort_keys=[("", "descending")]).to_numpy()] = np.arange(len(distinct))
-    return place[code]
-
-
-def codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int32]:
-    """The position of each id in `known`, -1 where it is not there.
-
-    Raises:
-        DataError: text on one side and numbers on the other, which would match nowhere.
-    """
+def _codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int32]:
+    """The position of each id in `known`, -1 where it is not there; DataError for ids that would match nowhere."""
     if len(ids) == 0 or len(known) == 0:
         return np.full(len(ids), -1, np.int32)
     _require_same_type(ids, known, what=what)
-    values, length = _runs(ids)
-    positions = pc.fill_null(pc.index_in(values, value_set=known), -1).to_numpy(zero_copy_only=False)
-    return np.repeat(positions, length)
+    codes: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(ids, value_set=known), -1).to_numpy(zero_copy_only=False)
+    return codes
 
 
 def _require_same_type(in_run: pa.Array, in_judgements: pa.Array, *, what: str) -> None:
@@ -265,7 +257,7 @@ def _require_same_type(in_run: pa.Array, in_judgements: pa.Array, *, what: str) 
         )
 
 
-def pair_keys(group: npt.NDArray[Any], ids: pa.Array) -> npt.NDArray[np.uint64]:
+def _pair_keys(group: npt.NDArray[Any], ids: pa.Array) -> npt.NDArray[np.uint64]:
     """Eight bytes for each (group, id) pair: equal for equal pairs, and almost always different for different ones."""
     key = _fingerprint(ids)
     key ^= key >> np.uint64(32)
@@ -274,18 +266,21 @@ def pair_keys(group: npt.NDArray[Any], ids: pa.Array) -> npt.NDArray[np.uint64]:
     return key
 
 
-def _exact_pair_keys(
-    group: npt.NDArray[Any], ids: pa.Array, other_group: npt.NDArray[Any], other_ids: pa.Array
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """A number for each pair of both sides, equal where and only where the pairs are: slower than `pair_keys`."""
-    code, distinct = encode(pa.concat_arrays([ids, other_ids]) if len(other_ids) else ids)
+def _exact_pair_keys(group: Ints, ids: pa.Array, other_group: Ints, other_ids: pa.Array) -> tuple[Ints, Ints]:
+    """A number for each pair of both sides, equal where and only where the pairs are: slower than `_pair_keys`."""
+    code, distinct = encode(pa.concat_arrays([ids, other_ids]))
     return group * len(distinct) + code[: len(ids)], other_group * len(distinct) + code[len(ids) :]
 
 
-def pairs_repeat(group: npt.NDArray[Any], ids: pa.Array) -> bool:
-    """Whether some (group, id) pair may come twice: False is certain, True is worth an exact look."""
-    key = np.sort(pair_keys(group, ids))
-    return bool((key[1:] == key[:-1]).any())
+def first_of_pair(group: Ints, ids: pa.Array) -> Ints:
+    """For each row the first row with its (group, id)."""
+    key = np.sort(_pair_keys(group, ids))
+    if not (key[1:] == key[:-1]).any():  # no pair comes twice, for certain
+        return np.arange(len(group))
+    code, distinct = encode(ids)
+    _, first, pair = np.unique(group * len(distinct) + code, return_index=True, return_inverse=True)
+    rows: Ints = first[pair]
+    return rows
 
 
 def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -294,18 +289,6 @@ def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [work(item) for item in items]
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(work, items))
-
-
-def _blocks(query: npt.NDArray[np.int32], n: int) -> tuple[Ints, npt.NDArray[np.int32]] | None:
-    """The query of each block of equal rows, and each row's block; None where a query comes in two, or many are -1."""
-    if not len(query):
-        return None
-    start = np.flatnonzero(np.append(True, query[1:] != query[:-1]))
-    own = query[start].astype(np.int64)
-    judged = own[own >= 0]
-    if len(judged) < MOSTLY * len(own) or np.bincount(judged, minlength=1).max() > 1:
-        return None
-    return own, np.repeat(np.arange(len(own), dtype=np.int32), np.diff(start, append=len(query)))
 
 
 def _renumbered(judgements: Judgements, own: Ints) -> Judgements:
@@ -318,7 +301,7 @@ def _renumbered(judgements: Judgements, own: Ints) -> Judgements:
     return replace(judgements, query=query[rows], doc_ids=doc_ids, relevance=judgements.relevance[rows])
 
 
-def _parts(query: npt.NDArray[np.int32]) -> list[slice]:
+def _parts(query: Ints) -> list[slice]:
     """Slices of about PART_ROWS rows that cut no query in two, so that memory stays bounded."""
     cuts = [0]
     while cuts[-1] < len(query):
@@ -328,16 +311,16 @@ def _parts(query: npt.NDArray[np.int32]) -> list[slice]:
 
 
 def _ranked_part(
-    query: npt.NDArray[np.int32], doc_ids: pa.Array, score: Floats | None, judgements: Judgements, ties: Ties
+    query: Ints, doc_ids: pa.Array, score: Floats | None, judgements: Judgements, ties: Ties
 ) -> tuple[Ints, Ints, Floats, Ints]:
     """Query, rank and relevance of the judged documents, best first; and the query of each document that came again."""
     first = int(query[0])
     part = slice(*np.searchsorted(judgements.query, [first, int(query[-1]) + 1]))
-    group, asked = query.astype(np.int64) - first, judgements.query[part] - first
+    group, asked = query - first, judgements.query[part] - first
     asked_ids = judgements.doc_ids[part]
     order = np.arange(len(group)) if score is None else _ranked(group, -score, lambda rows: ties(rows, doc_ids))
     again = group[:0]
-    place, found, repeats = _places(pair_keys(asked, asked_ids), pair_keys(group, doc_ids)[order])
+    place, found, repeats = _places(_pair_keys(asked, asked_ids), _pair_keys(group, doc_ids)[order])
     same = (group[place] == asked[found]).all() and doc_ids.take(pa.array(order[place])).equals(
         asked_ids.filter(pa.array(found))
     )
@@ -390,20 +373,6 @@ def _ranked(group: Ints, descending: Floats, key: Callable[[Ints], Ints]) -> Int
     return order
 
 
-def _first_judgements(query: Ints, doc_ids: pa.Array, relevance: Floats, query_ids: pa.Array) -> Ints:
-    """Rows of the first judgement of each (query, document); DataError where a later one says something else."""
-    keys, _ = _exact_pair_keys(query, doc_ids, query[:0], doc_ids[:0])
-    _, at, back = np.unique(keys, return_index=True, return_inverse=True)
-    differs = relevance != relevance[at][back]
-    if differs.any():
-        row = int(differs.argmax())
-        raise DataError(
-            f"document {doc_ids[row].as_py()!r} has two judgements for query {query_ids[query[row]].as_py()!r}: "
-            f"{relevance[at][back][row]:g} and {relevance[row]:g}; keep one"
-        )
-    return np.sort(at)
-
-
 def _columns(table: Any, *, number: str) -> tuple[pa.Array, pa.Array, Floats | None, pa.Array | None]:
     """Query ids, document ids, scores or relevances (None for ranked lists), and the queries that a mapping names."""
     if isinstance(table, Mapping):
@@ -446,12 +415,6 @@ def _finite(values: Any, name: str) -> Floats:
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise DataError(f"{name} is {numbers[row]} in row {row}, must be a finite number")
     return numbers
-
-
-def _runs(ids: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
-    """Ids without those equal to the one before, and how often each stands there (rows of a query stand together)."""
-    runs = pc.run_end_encode(ids, run_end_type=pa.int64())
-    return runs.values, np.diff(runs.run_ends.to_numpy(), prepend=0)
 
 
 def _fingerprint(ids: pa.Array) -> npt.NDArray[np.uint64]:

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
-from llmlab.retrieval.rankings import encode, id_array, on_cores, pairs_repeat
+from llmlab.retrieval.rankings import encode, first_of_pair, id_array, on_cores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,9 +71,16 @@ def read_qrels(path: str | Path) -> pd.DataFrame:
     kind = BEIR if _BEIR_HEADER.fullmatch(_first_line(content)) else QRELS
     table = _read(path, content, kind)
     query, _ = encode(id_array(table["query_id"], what="query ids"))
-    if pairs_repeat(query, id_array(table["doc_id"], what="document ids")):
-        table = table.take(_first_judgements(path, content, table, header=kind is BEIR))
-    return _frame(table)
+    first, relevance = (
+        first_of_pair(query, id_array(table["doc_id"], what="document ids")),
+        table["relevance"].to_numpy(),
+    )
+    if (differs := relevance != relevance[first]).any():
+        row = int(differs.argmax())
+        pair = f"document {table['doc_id'][row].as_py()!r} is judged again for query {table['query_id'][row].as_py()!r}"
+        line, _ = next(islice(_numbered(content, header=kind is BEIR), row, None))
+        raise FileRuleError(f"{pair}, with another relevance; keep one", path=path, line=line)
+    return _frame(table.filter(pa.array(first == np.arange(len(first)))))
 
 
 def read_run(path: str | Path) -> pd.DataFrame:
@@ -195,19 +202,6 @@ def _other_kind(n: int, kind: _Kind) -> str:
     """What the line may be instead: the two kinds of file are easily exchanged."""
     asked = {len(QRELS.fields): "are these judgements", len(RUN.fields): "is this a run"}
     return f" ({asked[n]}? The judgements come first, then the run)" if n in asked and n != len(kind.fields) else ""
-
-
-def _first_judgements(path: Path, content: Bytes, table: pa.Table, *, header: bool) -> pa.Array:
-    """Rows of the first judgement of each (query, document); refuses a later one that says something else."""
-    frame = table.to_pandas()
-    contradicts = frame.drop_duplicates().duplicated(["query_id", "doc_id"])
-    if contradicts.any():
-        row = int(contradicts.index[contradicts.argmax()])
-        query, document = frame["query_id"].iloc[row], frame["doc_id"].iloc[row]
-        rule = f"document {document!r} is judged again for query {query!r}, with another relevance; keep one"
-        line, _ = next(islice(_numbered(content, header=header), row, None))
-        raise FileRuleError(rule, path=path, line=line)
-    return pa.array(np.flatnonzero(~frame.duplicated(["query_id", "doc_id"]).to_numpy()))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

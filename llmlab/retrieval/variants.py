@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +40,10 @@ class RunMetrics(Shown):
     """Retrieval measures of several variants over the same cases.
 
     Attributes:
-        golden: the cases with their judgements.
         tables: per measure a matrix of cases x variants, repeats averaged.
         fetched: (variant, case id) -> document ids, best first (of the first repeat).
         unjudged: (variant, measure) -> share of the documents it looked at that nobody judged; they count as not
             relevant.
-        level: confidence level of the intervals.
         n_without_relevant: cases without a relevant document; undefined, left out.
         n_unknown: answers of which nobody knows what they retrieved (an application failed), left out.
         k_used: how many documents each variant's own config puts into the prompt.
@@ -176,18 +175,12 @@ def of_results(
             n_unknown += 1
         else:
             rows.append((variant, case_id, tuple(ids)))
-    wanted = dict.fromkeys(map(parse_measure, measures))
+    wanted = tuple(dict.fromkeys(map(parse_measure, measures)))
     if not wanted:
         raise ValueError("no measure was asked for, give at least one such as nDCG@10")
     k_used = {name: bundle.retrieval.k for name, bundle in results.bundles.items() if bundle.retrieval}
-    return _measured(
-        dict.fromkeys(wanted, rows),
-        results.golden,
-        results.variants,
-        level=level,
-        n_unknown=n_unknown,
-        k_used=k_used,
-    )
+    about = {"n_unknown": n_unknown, "k_used": k_used}
+    return _measured([(wanted, rows)], results.golden, results.variants, level=level, **about)
 
 
 def by_k(
@@ -209,7 +202,7 @@ def by_k(
     """
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")
-    names = [name.partition("@")[0] for name in measures]
+    names = dict.fromkeys(name.partition("@")[0] for name in measures)
     indexes = {variant: _index(variant, given, base) for variant, given in variants.items()}
     _require_documents(golden, {name for index in indexes.values() for name in index.corpus.by_id})
     fetched: dict[tuple[str, str], list[str]] = {}
@@ -217,12 +210,12 @@ def by_k(
         queries = [fill(index.config.query, case.inputs) for case in golden]
         for case, hits in zip(golden, index.search(queries, k), strict=True):
             fetched[variant, case.id] = [hit.doc_id for hit in hits]
-    rows: dict[Measure, Sequence[Fetched]] = {}
+    rankings = []
     for depth in range(1, k + 1):
-        cells = [(*cell, tuple(dict.fromkeys(ids[:depth]))) for cell, ids in fetched.items()]
-        rows |= {Measure(name, depth): cells for name in names}
+        rows = [(*cell, tuple(dict.fromkeys(ids[:depth]))) for cell, ids in fetched.items()]
+        rankings.append(([Measure(name, depth) for name in names], rows))
     k_used = {variant: index.config.k for variant, index in indexes.items()}
-    return _measured(rows, golden, tuple(variants), level=level, k_used=k_used)
+    return _measured(rankings, golden, tuple(variants), level=level, k_used=k_used)
 
 
 def compare_runs(
@@ -273,27 +266,23 @@ def _require_documents(golden: GoldenSet, known: set[str]) -> None:
 
 
 def _measured(
-    rows: Mapping[Measure, Sequence[Fetched]],
+    rankings: Sequence[tuple[Sequence[Measure], Sequence[Fetched]]],
     golden: GoldenSet,
     variants: tuple[str, ...],
-    *,
-    level: float,
-    n_unknown: int = 0,
-    k_used: Mapping[str, int],
+    **about: Any,
 ) -> RunMetrics:
+    """The measures of these rankings; where rankings differ in depth, the last are the deepest."""
     case_ids, groups = golden.judged_ids, CaseGroups.of(golden.judged_ids, golden)
     judged = {case_id: dict(golden.by_id[case_id].relevant) for case_id in case_ids}
     tables, unjudged = dict[Measure, ScoreTable](), dict[tuple[str, Measure], float | None]()
-    alike: dict[int, list[Measure]] = {}  # measures of the same rankings, so that each ranking is judged once
-    for measure, rankings in rows.items():
-        alike.setdefault(id(rankings), []).append(measure)
-    for together in alike.values():
-        cells = [row for row in rows[together[0]] if row[1] in judged]
-        scored = {variant: _evaluated(variant, cells, judged, together) for variant in variants}
-        for measure in together:
-            for v, metrics in scored.items():
-                unjudged[v, measure] = None if metrics is None else metrics.unjudged[together.index(measure)]
-            scores = {v: iter(metrics.column(measure)) for v, metrics in scored.items() if metrics is not None}
+    for measures, rows in rankings:
+        cells = [row for row in rows if row[1] in judged]
+        scored = {variant: _evaluated(variant, cells, judged, measures) for variant in variants}
+        for i, measure in enumerate(measures):
+            unjudged |= {
+                (v, measure): None if metrics is None else metrics.unjudged[i] for v, metrics in scored.items()
+            }
+            scores = {v: iter(metrics.values[:, i]) for v, metrics in scored.items() if metrics is not None}
             tables[measure] = score_table(
                 Metric(name=str(measure), low=0.0, high=1.0),
                 scores=np.array([next(scores[variant]) for variant, *_ in cells], dtype=np.float64),
@@ -304,17 +293,15 @@ def _measured(
                 groups=groups,
             )
     fetched: dict[tuple[str, str], tuple[str, ...]] = {}
-    for variant, case_id, ids in max(rows.values(), key=lambda rankings: sum(len(ids) for *_, ids in rankings)):
+    for variant, case_id, ids in rankings[-1][1]:
         fetched.setdefault((variant, case_id), tuple(ids))
     return RunMetrics(
         golden=golden,
-        tables={measure: tables[measure] for measure in rows},
+        tables=tables,
         fetched=fetched,
         unjudged=unjudged,
-        level=level,
         n_without_relevant=len(golden) - len(judged),
-        n_unknown=n_unknown,
-        k_used=dict(k_used),
+        **about,
     )
 
 

@@ -165,7 +165,7 @@ class Scorer(Shown):
 
 
 class Declared(TypedDict, total=False):
-    """What a scorer may declare: the fields of `Scorer`, with its defaults; the name is the function's."""
+    """What a scorer may declare."""
 
     low: float | None
     high: float | None
@@ -189,11 +189,7 @@ def scorer(
     Its code is part of what it measures: scores of two versions are not compared. With a `revision` (1, 2, ...)
     that number stands for the code, and is raised by hand when it gives other scores.
 
-    Declared are `low` (0), `high` (1), `higher_is_better` (True), `needs_expected` (False), `empty_fails` (True),
-    `name` (the function's), `revision` (0: its code) and `redact` (None), as fields of `Scorer`.
-
-    Raises:
-        ValueError: the name cannot be a metric's name, or low is not below high.
+    What may be declared are the fields of `Scorer`, with its defaults and its errors; `name` is the function's.
 
     >>> from llmlab.clients.base import Generation
     >>> from llmlab.golden.cases import Case

@@ -18,29 +18,29 @@ def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
     Raises:
         ValueError: the arguments do not fit.
     """
-    name, given = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
-    known = [each for each in shipped.__all__ if _is_scorer(getattr(shipped, each))]
+    name, args = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
+    known = [public for public in shipped.__all__ if _is_scorer(getattr(shipped, public))]
     if name not in known:
-        told = f"there are: {', '.join(known)}"
-        raise ValueError(f"no scorer {name!r} comes with llmlab ({told}); those of scorers.py need no line here")
-    made = getattr(shipped, name)
-    if made is shipped.fenced:
-        if not isinstance(given, str) and not (isinstance(given, Mapping) and len(given) == 1):
-            raise ValueError(f"fenced takes one scorer, such as {{fenced: json_equal}}, not {given!r}")
-        inner: Scorer = shipped.fenced(shipped_scorer(given, corpus=corpus))
+        listed = f"there are: {', '.join(known)}"
+        raise ValueError(f"no scorer {name!r} comes with llmlab ({listed}); those of scorers.py need no line here")
+    maker = getattr(shipped, name)
+    if maker is shipped.fenced:
+        if not isinstance(args, str) and not (isinstance(args, Mapping) and len(args) == 1):
+            raise ValueError(f"fenced takes one scorer, such as {{fenced: json_equal}}, not {args!r}")
+        inner: Scorer = shipped.fenced(shipped_scorer(args, corpus=corpus))
         return inner
-    if isinstance(made, Scorer):
-        if given:
+    if isinstance(maker, Scorer):
+        if args:
             raise ValueError(f"the scorer {name} takes no arguments")
-        return made
-    wanted = inspect.signature(made).parameters
-    positional = list(given) if isinstance(given, (list, tuple)) else [] if isinstance(given, Mapping) else [given]
-    named = dict(given) if isinstance(given, Mapping) else {}
+        return maker
+    wanted = inspect.signature(maker).parameters
+    positional = list(args) if isinstance(args, (list, tuple)) else [] if isinstance(args, Mapping) else [args]
+    named = dict(args) if isinstance(args, Mapping) else {}
     if "corpus" in wanted and "corpus" not in named:
         positional = [corpus(), *positional]
     try:
-        inspect.signature(made).bind(*positional, **named)
-        scorer: Scorer = made(*positional, **named)
+        inspect.signature(maker).bind(*positional, **named)
+        scorer: Scorer = maker(*positional, **named)
     except TypeError as error:
         raise ValueError(f"the scorer {name} takes ({', '.join(map(str, wanted.values()))}): {error}") from None
     return scorer

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
-from llmlab.judge.asking import judge_metric
+from llmlab.judge.grading import judge_metric
 from llmlab.judge.judges import Judge
 from llmlab.results.provenance import JudgeRecord, Provenance
 from llmlab.results.results import Results

@@ -87,7 +87,7 @@ def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex |
         return "one cluster only: nothing can be said about others"
     sums = _column_sums(x * (outcomes - fitted)[:, None], clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
-    return LogitFit(beta, np.sqrt(np.diag(robust)), df=groups - 1.0)
+    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=groups - 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

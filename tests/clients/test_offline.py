@@ -18,7 +18,7 @@ from llmlab.clients.base import Client, Generation, Request, Usage
 from llmlab.clients.endpoints import client_for
 from llmlab.clients.offline import NO_PASSAGES, NOT_KNOWN, OfflineClient, OfflineJudge, sentences_of
 from llmlab.judge import Judge
-from llmlab.judge.asking import framed
+from llmlab.judge.grading import framed
 
 PASSAGES = """[DataFrame.dropna] Remove missing values.
 

@@ -154,6 +154,15 @@ def test_a_chooser_that_names_one_place_alone_compares_nothing(place):
     assert ("first", "second")[place - 1] in found.sentences[0]
 
 
+def test_a_slope_whose_noise_is_rounding_is_undefined_and_never_nan():
+    """Three pairs of two documents: the clusters' variance is -1e-49, whose root was NaN."""
+    authors = {"author1": ["own"] * 3, "author2": ["other", "other", "own"], "judge": ["own"] * 3}
+    table = verdicts(label=[2, 2, 2], order1=[2, 2, 1], order2=[1, 1, 2], doc=[0, 1, 1], **authors)
+    own = calibrate_verdicts(table, cluster="doc", resamples=0, **{name: name for name in authors}).only.own
+    assert (own.value, own.se, own.p_value) == (None, None, None)
+    assert own.note
+
+
 def test_pointwise_figures_agree_with_scikit_learn():
     """Quadratic and unweighted kappa over a scale of five."""
     from sklearn.metrics import cohen_kappa_score

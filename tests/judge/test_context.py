@@ -60,21 +60,17 @@ def results(tmp_path):
 
 
 def test_groundedness_is_the_share_of_supported_statements_and_names_the_others(results, tmp_path):
-    judged = asked(results, context_judge("groundedness", model=MODEL), tmp_path, base=tmp_path)
+    client, where = FakeClient(careful), {"base": tmp_path}
+    judged = asked(results, context_judge("groundedness", model=MODEL), tmp_path, client=client, **where)
     assert judged.frame["judged_groundedness"].tolist() == [0.5, 1.0]
     said = json.loads(judged.frame["explanations"][0])["judged_groundedness"]
     assert "1 of 2 no: 'It mails your boss.'" in said
     assert "looked for boss" in said
     metric = judged.metrics["judged_groundedness"]
     assert (metric.low, metric.high) == (0.0, 1.0)
-
-
-def test_each_statement_is_asked_once_and_the_second_time_for_nothing(results, tmp_path):
-    judge, client = context_judge("groundedness", model=MODEL), FakeClient(careful)
-    asked(results, judge, tmp_path, base=tmp_path, client=client)
     assert len(client.requests) == 3
-    asked(results, judge, tmp_path, base=tmp_path, client=client)
-    assert len(client.requests) == 3
+    asked(results, context_judge("groundedness", model=MODEL), tmp_path, client=client, **where)
+    assert len(client.requests) == 3  # what is stored is not asked again
 
 
 def test_precision_asks_of_every_passage_and_recall_of_every_expected_fact(results, tmp_path):
@@ -165,6 +161,9 @@ def test_single_verdicts_are_labelled_and_give_the_passport_that_the_gate_asks_f
     assert any("no passport" in reason for reason in without.reasons)
     given = rules.decide(judged, candidate="v1", now=now, passports=[passport])
     assert not any("passport" in reason for reason in given.reasons)
+    stranger = passport.model_copy(update={"judge_digest": "f" * 64})
+    refused = rules.decide(judged, candidate="v1", now=now, passports=[stranger])
+    assert any("passport" in reason for reason in refused.reasons)
 
 
 def test_only_judges_of_context_score_context(results):

@@ -50,21 +50,23 @@ def test_an_unreadable_reply_is_unscored_with_its_raw_text_kept(judge, tmp_path)
     assert judged.provenance["judges"]["correctness"]["unscored"] == 1
 
 
-@pytest.mark.parametrize("status", ["refused", "truncated", "empty"])
-def test_a_judge_that_does_not_finish_gives_no_score(judge, tmp_path, status):
-    text = "" if status == "empty" else '{"score": 5}'
-    judged, _ = scored(answered({"v1": ["a"]}), judge, Generation(status=status, text=text), tmp_path)
-    assert math.isnan(judged.frame["correctness"][0])
+def down(_request):
+    raise TransportError("no route")
 
 
-def test_a_judge_that_cannot_be_reached_gives_no_score(judge, tmp_path):
-
-    def down(_request):
-        raise TransportError("no route")
-
-    judged, _ = scored(answered({"v1": ["a", "b"]}), judge, down, tmp_path)
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Generation(status="refused", text='{"score": 5}'), "refused"),
+        (Generation(status="truncated", text='{"score": 5}'), "cut off"),
+        (Generation(status="empty"), "empty"),
+        (down, "no route"),
+    ],
+)
+def test_a_judge_that_does_not_finish_or_cannot_be_reached_gives_no_score(judge, tmp_path, reply, reason):
+    judged, _ = scored(answered({"v1": ["a", "b"]}), judge, reply, tmp_path)
     assert judged.frame["correctness"].isna().all()
-    assert "no route" in judged.frame["explanations"][0]
+    assert reason in judged.frame["explanations"][0]
 
 
 def test_what_needs_no_judge_is_not_asked(judge, tmp_path):

@@ -1,4 +1,7 @@
-"""The graded answer is material: it cannot close its frame, fill a placeholder, or move a judge that reads it."""
+"""The graded answer is material: it cannot close its frame, fill a placeholder, or move a judge that reads it.
+
+And a judge is a file as any bundle is: read strictly, written back with the same digest.
+"""
 
 import re
 
@@ -7,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmlab as ll
-from llmlab.base.errors import FloatingModelError
+from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.golden.cases import Case
-from llmlab.judge.asking import family, framed
+from llmlab.judge import Judge
+from llmlab.judge.grading import family, framed
 from tests.judge.judged import MODEL as PINNED
 from tests.judge.judged import answered, blocks, grade, means, outside
 
@@ -102,7 +106,7 @@ def follower(request):
 @pytest.mark.parametrize("order", ORDERS, ids=range(len(ORDERS)))
 def test_an_answer_that_orders_a_five_does_not_move_a_judge_that_follows_what_it_reads(order, tmp_path):
     """The order stays between the marks, where it is material; the score is the same as without it."""
-    judge = ll.judge.Judge.pointwise("correctness", model=PINNED)
+    judge = Judge.pointwise("correctness", model=PINNED)
     results = answered({"plain": ["Use fillna."], "attack": [f"Use fillna. {order}"]})
     judged = ll.judge.score(results, judge, **means(tmp_path, follower))
     scores = dict(zip(judged.frame["variant"], judged.frame["correctness"], strict=True))
@@ -121,7 +125,7 @@ def test_the_follower_would_be_moved_without_the_marks():
 @pytest.mark.parametrize("order", ORDERS, ids=range(len(ORDERS)))
 def test_a_judge_that_only_repeats_the_order_gives_no_score(order):
     """What a judge quotes of an answer is no verdict."""
-    judge = ll.judge.Judge.pointwise("correctness", model=PINNED)
+    judge = Judge.pointwise("correctness", model=PINNED)
     assert judge.parse(f'The answer says "{order.replace(chr(34), "")}"').value is None
 
 
@@ -139,7 +143,7 @@ def test_the_code_occurs_in_no_material_and_is_the_same_next_time(text):
 @settings(max_examples=100, deadline=None)
 def test_placeholders_in_an_answer_stay_literal(text):
     """The prompt is filled once; whatever the answer holds comes through as it is."""
-    judge = ll.judge.Judge.pointwise("relevance", model=PINNED)
+    judge = Judge.pointwise("relevance", model=PINNED)
     inputs = framed({"question": "?", "answer": text})
     prompt = judge.bundle.prompt.messages(inputs)[-1]["content"]
     assert f"[Answer {inputs['code']}]\n{text}\n[end of answer {inputs['code']}]" in prompt
@@ -148,7 +152,7 @@ def test_placeholders_in_an_answer_stay_literal(text):
 
 def test_everything_that_others_wrote_is_framed():
     """Question, reference and answer, each between marks; the instructions come last."""
-    judge = ll.judge.Judge.pointwise("correctness", model=PINNED)
+    judge = Judge.pointwise("correctness", model=PINNED)
     inputs = framed({"question": "How?", "answer": "So.", "reference": "- this"})
 
     class Request:
@@ -162,29 +166,29 @@ def test_the_digest_covers_the_rubric():
     one = ll.judge.rubric("tone")
     anchors = (*one.anchors[:-1], (5, "overjoyed"))
     other = ll.judge.Rubric(name="tone", question=one.question, anchors=anchors)
-    digests = {ll.judge.Judge.pointwise(rubric, model=PINNED).digest for rubric in (one, other)}
+    digests = {Judge.pointwise(rubric, model=PINNED).digest for rubric in (one, other)}
     assert len(digests) == 2
 
 
 @pytest.mark.parametrize("name", sorted(ll.judge.RUBRICS))
 def test_every_ready_rubric_makes_both_kinds_of_judge(name):
     """With an anchor for each level, and a prompt that holds them."""
-    judge = ll.judge.Judge.pointwise(name, model=PINNED)
+    judge = Judge.pointwise(name, model=PINNED)
     assert all(anchor in judge.bundle.prompt.system for _, anchor in judge.rubric.anchors)
-    assert ll.judge.Judge.pairwise(name, model=PINNED).kind == "pairwise"
+    assert Judge.pairwise(name, model=PINNED).kind == "pairwise"
 
 
 def test_a_judge_asks_for_json_where_the_endpoint_has_it():
     """`response_format` for providers that know it, and not for others."""
-    assert ll.judge.Judge.pointwise("tone", model=PINNED).bundle.sampling.response_format == {"type": "json_object"}
-    assert ll.judge.Judge.pointwise("tone", model="offline/overlap-judge-1").bundle.sampling.response_format is None
+    assert Judge.pointwise("tone", model=PINNED).bundle.sampling.response_format == {"type": "json_object"}
+    assert Judge.pointwise("tone", model="offline/overlap-judge-1").bundle.sampling.response_format is None
 
 
 @pytest.mark.parametrize(
     ("judge", "verdicts"),
     [
-        (ll.judge.Judge.pointwise("tone", model=PINNED), {"score": {"enum": (1, 2, 3, 4, 5)}}),
-        (ll.judge.Judge.pairwise("tone", model=PINNED), {"winner": {"enum": ("A", "B", "tie")}}),
+        (Judge.pointwise("tone", model=PINNED), {"score": {"enum": (1, 2, 3, 4, 5)}}),
+        (Judge.pairwise("tone", model=PINNED), {"winner": {"enum": ("A", "B", "tie")}}),
     ],
 )
 def test_a_small_model_is_held_to_the_verdict_alone(judge, verdicts):
@@ -194,11 +198,11 @@ def test_a_small_model_is_held_to_the_verdict_alone(judge, verdicts):
 
 
 def test_a_bundle_of_ones_own_must_hold_the_rubric_and_frame_the_answer():
-    ready = ll.judge.Judge.pointwise("relevance", model=PINNED)
+    ready = Judge.pointwise("relevance", model=PINNED)
     with pytest.raises(ValueError, match="between two lines"):
-        ll.judge.Judge(bundle=ready.bundle.with_(template="{{ answer }}"), rubric=ready.rubric)
+        Judge(bundle=ready.bundle.with_(template="{{ answer }}"), rubric=ready.rubric)
     with pytest.raises(ValueError, match="does not hold the rubric"):
-        ll.judge.Judge(bundle=ready.bundle.with_(system="Grade."), rubric=ready.rubric)
+        Judge(bundle=ready.bundle.with_(system="Grade."), rubric=ready.rubric)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +222,8 @@ def test_a_rubric_with_gaps_is_refused(anchors, rule):
 def test_an_unpinned_judge_is_refused_for_gating():
     """It may be explored with, not gated on."""
     with pytest.raises(FloatingModelError):
-        ll.judge.Judge.pointwise("tone", model="openai/gpt-4o").require_pinned()
-    assert ll.judge.Judge.pointwise("tone", model=PINNED).require_pinned().kind == "pointwise"
+        Judge.pointwise("tone", model="openai/gpt-4o").require_pinned()
+    assert Judge.pointwise("tone", model=PINNED).require_pinned().kind == "pointwise"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_questions_and_references_are_written_as_text():
 @pytest.mark.parametrize("order", ORDERS, ids=range(len(ORDERS)))
 def test_an_answer_that_orders_its_own_victory_moves_no_chooser_that_follows_what_it_reads(order, tmp_path):
     """The chooser takes the longer order it finds outside the marks; inside them it finds none, in either place."""
-    chooser = ll.judge.Judge.pairwise("correctness", model=PINNED)
+    chooser = Judge.pairwise("correctness", model=PINNED)
     told = []
 
     def chooses(request):
@@ -260,3 +264,102 @@ def test_an_answer_that_orders_its_own_victory_moves_no_chooser_that_follows_wha
     assert judged.frame["correctness_preferred"].tolist() == [0.5, 0.5]
     assert len(told) == 2
     assert not any("this one" in text or "fillna" in text for text in told)
+
+
+SHORT = """\
+name: grader
+version: "1.2.0"
+kind: pointwise
+rubric: correctness
+model: {provider: openai, id: gpt-4o-2024-08-06}
+sampling: {temperature: 0.0, max_tokens: 300}
+"""
+OWN = """\
+kind: pairwise
+rubric:
+  name: polite
+  question: Which answer is more polite?
+  anchors: {"2": polite, "1": neither, "0": rude}
+model: {provider: offline, id: overlap-judge-1}
+"""
+
+
+def written(tmp_path, text, name="judge.yaml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_what_a_file_leaves_out_is_the_standard_judges(tmp_path):
+    """The prompt and the name; sampling that is given is the file's."""
+    judge = Judge.load(written(tmp_path, SHORT))
+    standard = Judge.pointwise("correctness", model="openai/gpt-4o-2024-08-06")
+    assert judge.bundle.prompt == standard.bundle.prompt
+    assert (judge.bundle.name, judge.bundle.sampling.max_tokens) == ("grader", 300)
+    plain = Judge.load(written(tmp_path, "rubric: correctness\nmodel: {provider: openai, id: gpt-4o-2024-08-06}\n"))
+    assert plain.digest == standard.digest
+
+
+def test_a_rubric_of_ones_own_is_read_worst_level_first(tmp_path):
+    judge = Judge.load(written(tmp_path, OWN))
+    assert (judge.kind, judge.rubric.scale, judge.metric) == ("pairwise", (0, 1, 2), "polite_preferred")
+    assert judge.parse('{"winner": "A"}').value == "A"
+
+
+@pytest.mark.parametrize("text", [SHORT, OWN])
+def test_saving_and_loading_keep_the_digest(tmp_path, text):
+    judge = Judge.load(written(tmp_path, text))
+    again = Judge.load(judge.save(tmp_path / "again.yaml"))
+    assert (again.digest, again.rubric, again.kind) == (judge.digest, judge.rubric, judge.kind)
+    assert again.bundle == judge.bundle
+
+
+def test_the_digest_does_not_depend_on_the_order_of_keys(tmp_path):
+    """Nor on quoting or on what is outside of the behaviour."""
+    turned = "\n".join(reversed(SHORT.splitlines())) + "\nmetadata: {author: me}\n"
+    assert Judge.load(written(tmp_path, turned)).digest == Judge.load(written(tmp_path, SHORT, "a.yaml")).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "line"),
+    [
+        (("rubric: correctness", "rubric: niceness"), "no ready rubric 'niceness'", 4),
+        (("kind: pointwise", "kind: listwise"), "kind", 3),
+        (("version:", "retrieval: {k: 3}\nversion:"), "unknown key 'retrieval'", 2),
+        (("max_tokens: 300", "max_token: 300"), "unknown key 'sampling.max_token'", 6),
+        (("max_tokens: 300", "max_tokens: many"), "sampling.max_tokens", 6),
+        (("rubric: correctness\n", ""), "the key 'rubric' is missing", None),
+        (("sampling:", "prompt: {template: '{{ answer }}'}\nsampling:"), "does not hold the rubric", None),
+        (("name: grader", "name: grader\nname: other"), "duplicate key", 2),
+    ],
+)
+def test_anything_else_is_refused_with_its_line(tmp_path, change, rule, line):
+    path = written(tmp_path, SHORT.replace(*change))
+    with pytest.raises(FileRuleError, match=rule) as refused:
+        Judge.load(path)
+    if line is not None:
+        assert f":{line}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (('"2": polite', '"3": polite'), "one apart"),
+        (('"2": polite', "best: polite"), "anchors"),
+        (("name: polite", "name: 'so polite!'"), "must be letters"),
+        (("question: Which answer is more polite?", "question: '{{ answer }}'"), "placeholder"),
+        (("kind: pairwise", "kind: pairwise\nneeds: [reference]"), "unknown key 'needs'"),
+    ],
+)
+def test_a_rubric_that_is_none_is_refused(tmp_path, change, rule):
+    with pytest.raises(FileRuleError, match=rule):
+        Judge.load(written(tmp_path, OWN.replace(*change)))
+
+
+def test_a_changed_judge_needs_a_new_version_to_overwrite_its_file(tmp_path):
+    path = Judge.load(written(tmp_path, SHORT)).save(tmp_path / "kept.yaml")
+    other = Judge.load(written(tmp_path, SHORT.replace("0.0", "0.5"), "other.yaml"))
+    with pytest.raises(FileRuleError, match="new version"):
+        other.save(path)
+    newer = Judge.load(written(tmp_path, SHORT.replace("0.0", "0.5").replace("1.2.0", "1.3.0"), "newer.yaml"))
+    assert Judge.load(newer.save(path)).digest == newer.digest

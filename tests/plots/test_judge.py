@@ -7,8 +7,7 @@ import pytest
 import llmlab as ll
 from llmlab import plots
 from llmlab.simulate import judged_verdicts
-from tests.judge.judged import answered
-from tests.judge.test_labels import by_digit, label, many
+from tests.judge.judged import answered, by_digit, label, many
 
 
 @pytest.fixture

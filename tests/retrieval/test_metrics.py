@@ -182,10 +182,6 @@ def test_the_share_of_unjudged_documents_is_reported_at_each_depth():
     assert found.unjudged == (0.0, 0.5, 0.5)
 
 
-def test_precision_divides_by_k_even_when_fewer_came_back():
-    assert evaluate({"q": {"a": 1}}, {"q": ["a"]}, measures=["P@10"]).mean("P@10") == 0.1
-
-
 @pytest.mark.parametrize("text", ["P@0", "nDCG@-1", "R", "P", "HitRate", "ndcg@10", "MAP", "nDCG@x", "", "P(rel=2)@5"])
 def test_a_measure_that_is_not_one_is_refused(text):
     with pytest.raises(ValueError):

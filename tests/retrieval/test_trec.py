@@ -4,7 +4,6 @@ import gzip
 
 import ir_measures
 import numpy as np
-import pandas as pd
 import pytest
 import pytrec_eval
 from hypothesis import given, settings
@@ -205,8 +204,3 @@ def test_means_over_a_file_of_judgements_are_ir_measures_and_trec_evals(tmp_path
     if n:
         assert found.other_mean("nDCG") == pytest.approx(total / n, abs=1e-9)
         assert found.other_mean("nDCG") == pytest.approx(evaluate(qrels, ordered, measures=["nDCG"]).mean("nDCG"))
-
-
-def test_frames_read_from_files_are_ordinary_ones(written):
-    assert isinstance(read_run(written(RUN)), pd.DataFrame)
-    assert pd.api.types.is_string_dtype(read_run(written(RUN))["doc_id"])

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers import cites_support, grounded
-from llmlab.scorers.base import score_all
 from llmlab.scorers.grounding import statements
 from llmlab.search.corpus import Corpus, Document
 
@@ -64,12 +63,6 @@ def test_what_cannot_be_judged_is_unscored_and_says_why(answer):
     score = grounded(TEXTS)(CASE, answer)
     assert score.value is None
     assert score.explanation
-
-
-def test_an_empty_answer_and_an_error_are_treated_as_by_every_scorer():
-    scorer = grounded(TEXTS)
-    assert score_all([scorer], CASE, said("", "DataFrame.dropna"))["grounded"].value == 0.0
-    assert score_all([scorer], CASE, Generation(status="error", error="HTTP 500"))["grounded"].value is None
 
 
 def test_the_unsupported_statement_is_named():
