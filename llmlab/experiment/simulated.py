@@ -7,10 +7,11 @@ planted per arm, so that a decision can be held against what is true.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def simulate(
     rollout: Rollout,
     client: Client,
     *,
-    questions: Sequence[str],
+    questions: Sequence[str | Mapping[str, Any]],
     baseline: Truth,
     candidate: Truth,
     start: datetime = datetime(2026, 1, 5, tzinfo=UTC),
@@ -71,6 +72,7 @@ def simulate(
 
     Args:
         client: asked once for each question and bundle.
+        questions: texts, or the inputs of a case where a prompt takes others than `question`.
         start, days, units_a_day: from when on, how long, and how many users come on an average day.
         last_day: what is true of both arms on the last day, an incident; None = the same as before.
     """
@@ -80,14 +82,16 @@ def simulate(
     visits = _visits(rng, start=start, days=days, units_a_day=units_a_day)
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder:
         recorder = Recorder(folder, service="simulated", key=b"simulated")
-        recorded, requests = recorder.client(planted), dict[tuple[str, str], Request]()
+        recorded, requests = recorder.client(planted), dict[tuple[str, int], Request]()
 
         async def serve() -> None:
             for moment, user in visits:
-                arm, question = rollout.assign(user, now=moment), questions[int(rng.integers(len(questions)))]
+                arm, place = rollout.assign(user, now=moment), int(rng.integers(len(questions)))
                 planted.truth = last_day if last_day and moment >= begins else truths[arm.name]
-                if (key := (arm.bundle.digest, question)) not in requests:
-                    requests[key] = arm.bundle.request(question=question)
+                if (key := (arm.bundle.digest, place)) not in requests:
+                    asked = questions[place]
+                    inputs = asked if isinstance(asked, Mapping) else {"question": asked}
+                    requests[key] = arm.bundle.request(**inputs)
                 with suppress(TransportError), recorder.request(unit=user, arm=arm) as opened:
                     opened.line["time"] = moment.isoformat()
                     opened.line["latency_s"] = float(rng.lognormal(-0.5, 0.5)) * planted.truth.slower

@@ -251,7 +251,10 @@ def _leaning(
     design = np.stack([np.ones(len(both)), standard], axis=1)
     slope = clustered_contrast(design, [0.0, 1.0], response=excess, clusters=index, level=level)
     ends: dict[str, Any] = {"value": slope.value, "low": slope.low, "high": slope.high, "level": level}
-    return lean, _on_the_scale(Estimate(**ends, n=len(both), method="slope per sd of length"), span)
+    estimate = Estimate(**ends, n=len(both), method="slope per sd of length")
+    if slope.determined_by_one:
+        return lean, _without_interval(estimate, "only one item, or the items of one cluster, have another length")
+    return lean, _on_the_scale(estimate, span)
 
 
 def _on_the_scale(estimate: Estimate, span: float) -> Estimate:

@@ -249,6 +249,8 @@ def _draw_line(axes: Axes, values: pd.Series[Any], place: int, *, label: str) ->
 def _draw_rate(axes: Axes, frame: pd.DataFrame, period: pd.Series[Any], metric: str, *, place: int) -> None:
     by = frame.assign(value=values_of(frame, Outcome(metric=metric, rule="no_shown_harm"))).groupby(period)["value"]
     mean, n = by.mean(), by.count()
+    if not n.any():  # nobody records it
+        return
     ends = np.array([score_interval(rate, count, Z_95) for rate, count in zip(mean, n, strict=True) if count]).reshape(
         -1, 2
     )

@@ -127,7 +127,8 @@ class Attribution(Shown):
             row: dict[str, object] = {"variant": name}
             for label, chosen in (("fetched", fetched), ("not fetched", ~fetched & (column != UNKNOWN))):
                 scored = chosen & ~np.isnan(values)
-                row[f"{metric}, {label}"] = _mean(values[scored], self.groups, scored, self.level).interval()
+                mean = _mean(values[scored], self.groups, scored, self.level, table.metric.bounds)
+                row[f"{metric}, {label}"] = mean.interval()
                 row[f"cases, {label}"] = int(scored.sum())
             rows.append(row)
         sentence = f"{metric} where enough relevant text was fetched, and where it was not; {self.level:.0%} intervals."
@@ -390,11 +391,19 @@ def _case_rows(
     return tuple(rows)
 
 
-def _mean(values: NDArray[np.float64], groups: CaseGroups, chosen: NDArray[np.bool_], level: float) -> Estimate:
+def _mean(
+    values: NDArray[np.float64],
+    groups: CaseGroups,
+    chosen: NDArray[np.bool_],
+    level: float,
+    bounds: tuple[float, float] | None = None,
+) -> Estimate:
     design = groups.design(chosen)
     if len(values) < 2 or (design["clusters"] is not None and np.unique(design["clusters"]).size < 2):
         value = float(np.average(values, weights=design["weights"])) if len(values) else None
         return Estimate(value=value, level=level, n=len(values))
+    if bounds is not None:
+        return share_estimate(values, **design, level=level, bounds=bounds)
     return mean_estimate(values, **design, level=level)
 
 

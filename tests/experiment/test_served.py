@@ -30,6 +30,16 @@ def test_what_is_planted_in_the_candidate_is_reverted(project):
     assert decision.n_requests == len(requests)
 
 
+def test_prompts_of_other_inputs_are_served_too(project):
+    v1, v2 = (ll.Bundle.from_prompt(f"{{{{ bericht }}}} {n}", model="openai/gpt-4o-2024-08-06") for n in "12")
+    rules = ll.Rollout(policy=policy(), baseline=v1, candidate=v2)
+    asked = [{"bericht": "Waar is mijn pakket?"}]
+    given = {"seed": 3, "days": 1, "units_a_day": 20, "baseline": Truth(), "candidate": Truth()}
+    requests = simulate(rules, ll.FakeClient("x"), questions=asked, **given)
+    assert len(requests) > 10
+    assert {trace.inputs["bericht"] for trace in requests} == {"Waar is mijn pakket?"}
+
+
 def test_only_enrolled_users_are_analysed_and_their_arm_is_that_of_their_name(project):
     """A fifth is enrolled; the recorder writes no arm for the others, and pseudonyms for all."""
     rules = rollout(enrol=[{"share": 0.2}])

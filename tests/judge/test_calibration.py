@@ -191,6 +191,17 @@ def test_a_judge_that_follows_length_is_found_among_grades():
     assert "long answers" in " ".join(found.only.sentences)
 
 
+@pytest.mark.parametrize("cluster", [{}, {"cluster": "part"}])
+def test_one_answer_of_another_length_shows_nothing_of_length(cluster):
+    """Its residual is zero whatever the judge says, so the standard error knows nothing of it."""
+    rng = np.random.default_rng(0)
+    grades = pd.DataFrame(rng.integers(1, 6, (40, 2)), columns=["human", "judge"])
+    table = grades.assign(words=[0] + [1] * 39, part=np.arange(40) // 3)
+    slope = calibrate_scores(table, scale=range(1, 6), length="words", resamples=0, **cluster).only.length
+    assert slope.value is not None
+    assert (slope.low, slope.high) == (None, None)
+
+
 def test_named_labels_have_agreement_and_kappa_without_an_order():
     """Pass and fail: sensitivity and specificity too."""
     table = verdicts(human=["fail", "pass", "pass", "fail"], judge=["fail", "pass", "fail", None])

@@ -52,6 +52,13 @@ def test_figures_over_time_mark_releases_and_say_what_is_not_known(days, every):
         plots.over_time(ll.Traces.from_frame(frame.head(0)))
 
 
+def test_what_nobody_records_is_left_out_of_the_figures_over_time():
+    frame = traffic(seed=2, days=2).drop(columns="signals.thumbs")
+    figure = plots.over_time(ll.Traces.from_frame(frame))
+    said = {axes.get_title(loc="left"): [text.get_text().strip() for text in axes.texts] for axes in figure.axes}
+    assert sum("not known" in texts for texts in said.values()) == 2
+
+
 def timeline(*moves, name="qa"):
     """The picture of an alias that these moves, each (version, kind) and more, were made of."""
     about = {"alias": "production", "before": None, "digest": "d", "who": "anna", "reason": "r", "settled": True}

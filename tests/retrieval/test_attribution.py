@@ -103,6 +103,12 @@ def test_quality_is_split_by_what_was_fetched():
     assert row["mentions_expected, not fetched"].value == 0.5
 
 
+def test_quality_reckons_with_what_so_few_cases_do_not_show():
+    (row,) = attribute(made({"v1": [R] * 12})).quality("mentions_expected").rows
+    right = share_estimate([1.0] * 12)
+    assert (row["mentions_expected, fetched"].low, row["mentions_expected, fetched"].high) == (right.low, right.high)
+
+
 def test_without_judgements_or_golden_set_there_is_nothing_to_attribute():
     """FAULTS 45: no judgements are undefined, not zero."""
     with pytest.raises(DataError, match="names a relevant document"):
