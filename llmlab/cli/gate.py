@@ -188,17 +188,25 @@ def _from_folder(folder: Path, goal: str | None) -> Proposal:
     golden = GoldenSet.load(folder / "golden.jsonl")
     files = sorted((folder / "bundles").glob("*.yaml"))
     baseline = f"bundles/{files[0].name}" if files else "bundles/v1.yaml"
-    return propose_for_cases(golden, metric=goal or _first_scorer(folder, golden), baseline=baseline)
+    named = [_scorer_name(spec) for spec in Experiment.load(folder).settings.scorers or ()]
+    metric = goal or next(iter(named), _fitting(golden))
+    guards = [name for name in named if name == "not_refused" != metric]  # as `llmlab new` writes it
+    return propose_for_cases(golden, metric=metric, guards=guards, baseline=baseline)
 
 
-def _first_scorer(folder: Path, golden: GoldenSet) -> str:
-    """The first that `experiment.yaml` names, else the one that fits the cases; no code of the folder is run."""
-    spec: Any = next(iter(Experiment.load(folder).settings.scorers or ()), None)
+def _scorer_name(spec: Any) -> str:
+    """What `experiment.yaml` calls a scorer, perhaps with its settings; no code of the folder is run."""
     while isinstance(spec, Mapping):
-        name, given = next(iter(spec.items()))
-        spec = given if name == "fenced" else name
-    fitting = "mentions_expected" if any(case.facts for case in golden) else "json_equal"
-    return spec or (fitting if any(case.names_expected for case in golden) else "not_refused")
+        name, settings = next(iter(spec.items()))
+        spec = settings if name == "fenced" else name
+    return str(spec)
+
+
+def _fitting(golden: GoldenSet) -> str:
+    """The scorer that fits the cases."""
+    if not any(case.names_expected for case in golden):
+        return "not_refused"
+    return "mentions_expected" if any(case.facts for case in golden) else "json_equal"
 
 
 def _from_results(source: Path, goal: str | None, baseline: str | None, candidate: str | None) -> Proposal:

@@ -60,12 +60,13 @@ def promote(
 @click.option("--to", type=click.IntRange(min=1), help="A version; by default the newest earlier one that is good.")
 @REASON
 def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
-    """Point an alias of NAME back at an earlier version; asks for nothing else.
+    """Point an alias of NAME (or NAME@ALIAS) back at an earlier version; asks for nothing else.
 
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
+    name, _, named = name.partition("@")
     with _refusals():
-        move = registry.rollback(name, alias=alias, to=to, reason=reason)
+        move = registry.rollback(name, alias=named or alias, to=to, reason=reason)
     click.echo(plain(move._sentence(), None))
 
 

@@ -65,7 +65,7 @@ def promote(
         against += _expired(bundle, Path(experiment))
     listed, which = "; ".join(against), f"version {target.number} of {target.name}"
     if against and not force:
-        raise RegistryError(f"{which} cannot become {alias}: {listed}. Nothing was moved")
+        raise RegistryError(f"{which} cannot become {alias}: {listed.rstrip('.')}. Nothing was moved")
     if not against and (receipt := read_receipt(registry, target)) is not None:
         stamped(registry, target, bundle, receipt, checked=True)
     why, outcome = (f"{reason} [AGAINST: {listed}]", "does not hold") if against else (reason, "holds")

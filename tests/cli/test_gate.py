@@ -134,6 +134,15 @@ def test_gate_init_reads_an_experiments_cases(tmp_path):
     assert GatePolicy.load(tmp_path / "gate.yaml").goal.metric == "right"
 
 
+def test_gate_init_guards_refusals_where_the_experiment_scores_them(tmp_path):
+    golden = GoldenSet(tuple(Case(id=f"q{i}", inputs={"question": "?"}, expected=("a",)) for i in range(100)))
+    golden.save(tmp_path / "golden.jsonl")
+    (tmp_path / "experiment.yaml").write_text("scorers: [label, not_refused]\n")
+    assert llmlab("gate-init", tmp_path).exit_code == 0
+    guards = {guard.metric for guard in GatePolicy.load(tmp_path / "gate.yaml").guards}
+    assert guards == {"not_refused", "output_tokens"}
+
+
 @pytest.mark.parametrize(
     ("expected", "settings", "goal"),
     [

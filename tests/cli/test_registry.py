@@ -39,7 +39,7 @@ def test_a_rollback_is_one_line_and_without_history_a_refusal(project: Path) -> 
     registry, (one, two) = registered(project, 2)
     moved(registry, one)
     moved(registry, two)
-    done = llmlab("rollback", "qa", "--reason", "complaints")
+    done = llmlab("rollback", "qa@production", "--reason", "complaints")
     assert (done.exit_code, "production moved from version 2 to version 1" in done.output) == (0, True), done.output
     done = llmlab("rollback", "qa", "--reason", "again")
     assert (done.exit_code, "no earlier version" in done.stderr) == (1, True)
