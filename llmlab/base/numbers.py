@@ -9,6 +9,7 @@ __all__ = ["MISSING", "Interval", "counted", "more_cases", "number", "p_text", "
 
 MISSING = "–"  # shown where there is no value; never a NaN
 P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
+ROUNDING = 1e-12  # of a number: less is no difference
 MOST_DECIMALS = 6  # smaller numbers are said by their power of ten
 
 
@@ -27,7 +28,8 @@ class Interval:
         scale = 100.0 if self.unit == "%" else 1.0
         if self.low is None or self.high is None or math.isnan(self.low) or math.isnan(self.high):
             return number(self.value * scale) + self.unit
-        if self.low == self.value == self.high:  # nothing varies
+        close = self.high - self.low < ROUNDING * max(abs(self.low), abs(self.high))
+        if close or self.low == self.value == self.high:  # nothing varies
             return "{0}{1} [{0}, {0}]".format(number(self.value * scale), self.unit)
         digits = _digits_for(self.high * scale - self.low * scale)
         shown = [_rounded(part * scale, digits) for part in (self.value, self.low, self.high)]
