@@ -11,15 +11,11 @@ from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
     from llmlab.scorers import source as source
-    from llmlab.scorers.answers import calls_tool as calls_tool
     from llmlab.scorers.answers import contains_expected as contains_expected
     from llmlab.scorers.answers import exact as exact
-    from llmlab.scorers.answers import json_schema as json_schema
-    from llmlab.scorers.answers import length_between as length_between
     from llmlab.scorers.answers import mentions_expected as mentions_expected
     from llmlab.scorers.answers import no_pii as no_pii
     from llmlab.scorers.answers import not_empty as not_empty
-    from llmlab.scorers.answers import regex as regex
     from llmlab.scorers.answers import valid_json as valid_json
     from llmlab.scorers.answers import word_count as word_count
     from llmlab.scorers.base import Score as Score
@@ -34,6 +30,10 @@ if TYPE_CHECKING:
     from llmlab.scorers.grounding import grounded as grounded
     from llmlab.scorers.refusals import not_refused as not_refused
     from llmlab.scorers.refusals import refusal as refusal
+    from llmlab.scorers.rules import calls_tool as calls_tool
+    from llmlab.scorers.rules import json_schema as json_schema
+    from llmlab.scorers.rules import length_between as length_between
+    from llmlab.scorers.rules import regex as regex
     from llmlab.scorers.safety import moderated as moderated
     from llmlab.scorers.safety import no_injection_markers as no_injection_markers
     from llmlab.scorers.safety import no_keys as no_keys
