@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
+from llmlab import bundle as room
 from llmlab import display
 from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError, FloatingModelError
@@ -23,19 +23,16 @@ from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
 from llmlab.bundle.prompt import IS_TEMPLATE, LARGEST_INTEGER, Frozen, Prompt, Text, from_files, frozen_json
-from llmlab.display.shown import Shown
 
 __all__ = [
     "TRIED",
     "Bundle",
-    "BundleDiff",
     "Chunking",
     "CorpusRef",
     "ModelRef",
     "PinOverride",
     "RetrievalConfig",
     "Sampling",
-    "flat",
     "load_bundles",
 ]
 
@@ -305,22 +302,14 @@ class Bundle(_Value):
         base = self.version.partition("+")[0]
         return changed.model_copy(update={"version": f"{base}+{changed.digest[:8]}"})
 
-    def diff(self, other: Bundle) -> BundleDiff:
+    def diff(self, other: Bundle) -> room.BundleDiff:
         """What changes from this bundle to the other, field by field; in a notebook texts are compared word by word."""
-        import rfc8785
-
-        before, after = flat(self.behaviour), flat(other.behaviour)
-        # Python's == takes False for 0, and get() an absent field for null; canonical JSON does not, and 1.0 is 1 in it
-        old, new = ({key: rfc8785.dumps(leaf) for key, leaf in side.items()} for side in (before, after))
-        changes = tuple(
-            (key, before.get(key), after.get(key))
-            for key in dict.fromkeys([*before, *after])
-            if old.get(key) != new.get(key)
-        )
         names = (f"{self.name} {self.version}", f"{other.name} {other.version}")
         if names[0] == names[1]:  # two bundles of one name and version are told apart by what they do
             names = (f"{names[0]} ({self.digest[:8]})", f"{names[1]} ({other.digest[:8]})")
-        return BundleDiff(names=names, digests=(self.digest, other.digest), changes=changes)
+        return room.difference.between(
+            self.behaviour, other.behaviour, names=names, digests=(self.digest, other.digest)
+        )
 
     def _changed(self, changes: Mapping[str, Any]) -> Bundle:
         data = self.model_dump()
@@ -334,40 +323,10 @@ class Bundle(_Value):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in flat(self.behaviour).items()]
+        fields = room.difference.flat(self.behaviour)
+        rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in fields.items()]
         caption = f"{self.name} {self.version}, digest {self.digest[:8]}. {self.model.pinned.reason}."
         return display.html.html_table(rows, caption=caption)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class BundleDiff(Shown):
-    """The behaviour-bearing fields in which two bundles differ, as (field, before, after)."""
-
-    names: tuple[str, str]
-    digests: tuple[str, str]
-    changes: tuple[tuple[str, Any, Any], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.changes)
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [{"field": field, self.names[0]: a, self.names[1]: b} for field, a, b in self.changes]
-
-    def _sentence(self) -> str:
-        if not self.changes:
-            return f"Same behaviour: both have digest {self.digests[0][:8]}."
-        fields = ", ".join(field for field, _, _ in self.changes)
-        before, after = (digest[:8] for digest in self.digests)
-        return f"Changed: {fields}. Digest {before} becomes {after}."
-
-    def _repr_html_(self) -> str:
-        texts = [c for c in self.changes if isinstance(c[1], str) and isinstance(c[2], str)]
-        rows = [row for row, change in zip(self._rows(), self.changes, strict=True) if change not in texts]
-        html, (old, new) = display.html, self.names
-        diffs = "".join(
-            html.html_diff(a, b, before_name=f"{field}: {old}", after_name=f"{field}: {new}") for field, a, b in texts
-        )
-        return (html.html_table(rows) if rows else "") + diffs + html.html_table([], caption=self._sentence())
 
 
 def load_bundles(folder: str | Path) -> dict[str, Bundle]:
@@ -421,11 +380,3 @@ def _without_empty(value: Any) -> Any:
         kept = {key: item if key in _FREE_FORM else _without_empty(item) for key, item in value.items()}
         return {key: item for key, item in kept.items() if item not in ({}, [], "")}
     return value
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested fields by dotted names, such as `sampling.temperature`."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    dotted = f"{prefix}." if prefix else ""
-    return {path: leaf for key, item in value.items() for path, leaf in flat(item, dotted + key).items()}

@@ -27,8 +27,9 @@ from llmlab.base.errors import DataError, StoreError
 from llmlab.base.private import scrub, scrub_frame
 from llmlab.base.project import git_state, project_root
 from llmlab.base.yamlfile import to_yaml
-from llmlab.bundle.bundle import Bundle, flat
+from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import short_media
+from llmlab.bundle.difference import flat
 from llmlab.display.markdown import markdown
 from llmlab.display.shown import Shown
 from llmlab.gate.decision import Decision, Receipt
