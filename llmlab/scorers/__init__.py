@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from llmlab.scorers.answers import mentions_expected as mentions_expected
     from llmlab.scorers.answers import no_pii as no_pii
     from llmlab.scorers.answers import not_empty as not_empty
-    from llmlab.scorers.answers import valid_json as valid_json
     from llmlab.scorers.answers import word_count as word_count
     from llmlab.scorers.base import Score as Score
     from llmlab.scorers.base import Scorer as Scorer
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from llmlab.scorers.rules import json_schema as json_schema
     from llmlab.scorers.rules import length_between as length_between
     from llmlab.scorers.rules import regex as regex
+    from llmlab.scorers.rules import valid_json as valid_json
     from llmlab.scorers.safety import moderated as moderated
     from llmlab.scorers.safety import no_injection_markers as no_injection_markers
     from llmlab.scorers.safety import no_keys as no_keys

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Any
 
 from llmlab.base.private import find_pii, pseudonymised, texts_within
 from llmlab.clients.base import Generation
@@ -25,9 +23,7 @@ __all__ = [
     "no_pii",
     "not_empty",
     "one_form",
-    "parsed_json",
     "typed_alike",
-    "valid_json",
     "word_count",
 ]
 
@@ -79,16 +75,6 @@ def mentions_expected(case: Case, generation: Generation) -> Score:
 def not_empty(case: Case, generation: Generation) -> bool:
     """1 when the answer has any text or calls a tool."""
     return bool(generation.text.strip() or generation.tool_calls)
-
-
-@scorer(revision=1)
-def valid_json(case: Case, generation: Generation) -> Score:
-    """1 when the whole answer is one JSON value, without anything around it."""
-    try:
-        parsed_json(generation.text)
-    except ValueError as error:
-        return Score(value=0.0, explanation=f"not JSON: {error}")
-    return Score(value=1.0)
 
 
 @scorer(high=None, higher_is_better=False, revision=1)
@@ -177,15 +163,3 @@ def _goes_on_after(answer: str, end: int, last: str) -> bool:
 
 def _list_missing(missing: list[str]) -> str:
     return f"not mentioned: {', '.join(missing)}" if missing else ""
-
-
-def parsed_json(text: str) -> Any:
-    """The JSON value that a whole text is; ValueError says why it is none."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _no_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON value")

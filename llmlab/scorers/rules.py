@@ -1,4 +1,4 @@
-"""Scorers that hold an answer against a rule of yours: a pattern, a schema, a tool to call, a length."""
+"""Scorers that hold an answer against a rule: JSON, a schema, a pattern, a tool to call, a length."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import Any
 
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
-from llmlab.scorers.answers import count_words, parsed_json
+from llmlab.scorers.answers import count_words
 from llmlab.scorers.base import Score, Scorer, scorer
 
-__all__ = ["calls_tool", "json_schema", "length_between", "regex"]
+__all__ = ["calls_tool", "json_schema", "length_between", "parsed_json", "regex", "valid_json"]
+
+
+@scorer(revision=1)
+def valid_json(case: Case, generation: Generation) -> Score:
+    """1 when the whole answer is one JSON value, without anything around it."""
+    try:
+        parsed_json(generation.text)
+    except ValueError as error:
+        return Score(value=0.0, explanation=f"not JSON: {error}")
+    return Score(value=1.0)
 
 
 def regex(pattern: str, *, name: str = "regex") -> Scorer:
@@ -87,3 +97,15 @@ def length_between(low_words: int, high_words: int, *, name: str = "length_betwe
         return Score(value=low_words <= words <= high_words, explanation=f"{words:,} words")
 
     return fits
+
+
+def parsed_json(text: str) -> Any:
+    """The JSON value that a whole text is; ValueError says why it is none."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON value")

@@ -14,8 +14,9 @@ from typing import Any
 
 from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
-from llmlab.scorers.answers import compared, one_form, parsed_json, typed_alike
+from llmlab.scorers.answers import compared, one_form, typed_alike
 from llmlab.scorers.base import Score, Scorer, UnscoredError, scorer, texts_of
+from llmlab.scorers.rules import parsed_json
 
 __all__ = ["expected_labels", "fenced", "json_equal", "json_fields", "label", "label_of", "numbers_equal", "said_label"]
 
