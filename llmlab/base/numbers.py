@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-__all__ = ["MISSING", "Interval", "counted", "more_cases", "number", "p_text", "rounded_count", "with_unit"]
+__all__ = ["MISSING", "ROUNDING", "Interval", "counted", "more_cases", "number", "p_text", "rounded_count", "with_unit"]
 
 MISSING = "–"  # shown where there is no value; never a NaN
 P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against

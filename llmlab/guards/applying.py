@@ -33,7 +33,7 @@ _NO_TEXTS = frozenset({"type", "role", "image_url", "input_audio", "file"})  # i
 _OF_THE_CLIENT = frozenset({"aclose", "price_usd", "rests_s", "retry"})  # nothing that asks a model
 
 
-class Verdict(NamedTuple):
+class Ruling(NamedTuple):
     """What a guard says of one text: whether it fires, why, and whether its scorer gave no verdict or broke."""
 
     fires: bool
@@ -75,16 +75,16 @@ class Guard(Shown):
         """The scorer's."""
         return self.scorer.name
 
-    async def judge(self, case: Case, generation: Generation) -> Verdict:
+    async def judge(self, case: Case, generation: Generation) -> Ruling:
         """Whether it fires on a text; never raises."""
         try:
             score = await self.scorer.later(case, generation)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a scorer may raise anything; the rule for broken guards holds
-            return Verdict(self.when_broken == "fire", f"{type(error).__name__}: {error}", True, True)
+            return Ruling(self.when_broken == "fire", f"{type(error).__name__}: {error}", True, True)
         if score.value is None:
-            return Verdict(False, score.explanation, True)
+            return Ruling(False, score.explanation, True)
         worse = score.value < self.limit if self.scorer.higher_is_better else score.value > self.limit
-        return Verdict(worse, score.explanation)
+        return Ruling(worse, score.explanation)
 
     def _rows(self) -> list[dict[str, object]]:
         sign = "<" if self.scorer.higher_is_better else ">"
@@ -242,7 +242,7 @@ class _Passing:
                 return cut
         return _instead(guard, answer)
 
-    def _goes_on(self, guard: Guard, verdict: Verdict) -> bool:
+    def _goes_on(self, guard: Guard, verdict: Ruling) -> bool:
         """Whether the text stays as it is; what fired is noted, and what is to be appended."""
         if verdict.fires or verdict.broken:
             self.fired.append(f"{FIRED}{guard.name}{' (broken)' if verdict.broken else ''}")
@@ -250,9 +250,9 @@ class _Passing:
             self.appended.append(guard.text)
         return not verdict.fires or guard.then in ("flag", "append")
 
-    async def _judged(self, guard: Guard, texts: Iterable[Generation]) -> Verdict:
+    async def _judged(self, guard: Guard, texts: Iterable[Generation]) -> Ruling:
         """The guard's verdict on several texts: the first on which it fires or breaks."""
-        verdict = Verdict(False)
+        verdict = Ruling(False)
         for text in texts:
             verdict = await guard.judge(self._case, replace(text, retrieved=text.retrieved or self._retrieved))
             if verdict.fires or verdict.broken:

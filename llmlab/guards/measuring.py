@@ -22,7 +22,7 @@ from llmlab.base.numbers import Interval, counted
 from llmlab.clients.base import Generation
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case
-from llmlab.guards.applying import Guard, Verdict
+from llmlab.guards.applying import Guard, Ruling
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
@@ -89,7 +89,7 @@ class GuardMeasures(Shown):
 
     rows: tuple[GuardMeasure, ...]
     texts: tuple[LabelledText, ...]
-    verdicts: dict[str, tuple[Verdict, ...]]
+    verdicts: dict[str, tuple[Ruling, ...]]
 
     def of(self, guard: str, group: str = ALL) -> GuardMeasure:
         """The figures of a guard on a group of texts, by default on all."""
@@ -192,24 +192,24 @@ def injections() -> tuple[LabelledText, ...]:
     )
 
 
-async def _judged(labelled: Sequence[LabelledText], guards: Sequence[Guard]) -> list[tuple[Verdict, ...]]:
+async def _judged(labelled: Sequence[LabelledText], guards: Sequence[Guard]) -> list[tuple[Ruling, ...]]:
     places, case = asyncio.Semaphore(AT_ONCE), Case(id="text", inputs={"text": ""})
 
-    async def verdict(guard: Guard, text: LabelledText) -> Verdict:
+    async def verdict(guard: Guard, text: LabelledText) -> Ruling:
         async with places:
             return await guard.judge(case, Generation(text=text.text, retrieved=text.retrieved))
 
     return [tuple(await asyncio.gather(*(verdict(guard, text) for text in labelled))) for guard in guards]
 
 
-def _together(verdicts: Sequence[Verdict]) -> Verdict:
+def _together(verdicts: Sequence[Ruling]) -> Ruling:
     """All guards as one: it fires where any does, and has no verdict where none fires and any has none."""
     fires = any(verdict.fires and not verdict.broken for verdict in verdicts)
-    return Verdict(fires, "", not fires and any(verdict.unscored for verdict in verdicts))
+    return Ruling(fires, "", not fires and any(verdict.unscored for verdict in verdicts))
 
 
 def _figures(
-    name: str, group: str, labelled: Sequence[LabelledText], verdicts: Sequence[Verdict], *, level: float
+    name: str, group: str, labelled: Sequence[LabelledText], verdicts: Sequence[Ruling], *, level: float
 ) -> GuardMeasure:
     bad, chosen = np.array([(text.bad, group in (ALL, text.group)) for text in labelled]).T
     fired, unscored = np.array([(verdict.fires, verdict.unscored) for verdict in verdicts]).T

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab import bundle, stats
-from llmlab import golden as people
+from llmlab import golden as golden_room
 from llmlab import results as room
 from llmlab.base.errors import DataError, RunFailedError
 from llmlab.bundle.bundle import Bundle
@@ -261,7 +261,7 @@ class Results(Shown):
             raise ValueError(f"the {share:.0%} holdout of these {len(self.contents)} cases is empty")
         return self if len(held) == len(self.contents) else self.only(cases=held)
 
-    def with_labels(self, labels: people.Labels, *, metric: str | None = None) -> Results:
+    def with_labels(self, labels: golden_room.Labels, *, metric: str | None = None) -> Results:
         """The same results with people's grades beside the judge's, by which summary, comparison and gate correct.
 
         Adds the columns `<metric>_label` (mean of the labellers, NaN = none) and `<metric>_inclusion` (the probability

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import ROUNDING
 from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, cluster_sums
 from llmlab.stats.estimate import Estimate, score_interval
 from llmlab.stats.standard_error import StandardError, case_weights, standard_error, t_quantile, t_tail, two_sided
@@ -52,7 +53,6 @@ TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, 
 ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
 FAR = 3.0  # standard errors from the mean, where t alone is to hold
 ALIKE_CLUSTERS = 2  # clusters that are joined to those seen, as if all cases of one were alike
-DUST = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,7 +88,7 @@ class BoundedMean:
         a value at the bound, too.
         """
         reach = self.mean - bound
-        if reach <= DUST * (self.high - self.low):
+        if reach <= ROUNDING * (self.high - self.low):
             return 1.0
         if bound <= self.low:
             return 0.0
@@ -120,7 +120,7 @@ class BoundedMean:
 
     def _low_end(self, tail: float) -> float:
         gap = self.mean - self.low
-        if gap <= DUST * (self.high - self.low):
+        if gap <= ROUNDING * (self.high - self.low):
             return self.low
         residuals, c = self.values - self.mean, t_quantile(1 - tail, self.df) ** 2 / self.size
         sd, top = math.sqrt(float(self.weights @ residuals**2)), (1 + c) / gap
@@ -140,7 +140,7 @@ def bounded_mean(
     >>> round(found.p_above(-0.05), 3)
     0.048
     """
-    smallest, largest, room = float(values.min()), float(values.max()), DUST * (high - low)
+    smallest, largest, room = float(values.min()), float(values.max()), ROUNDING * (high - low)
     if smallest < low - room or largest > high + room:
         raise DataError(f"values from {smallest:g} to {largest:g}, must lie between {low:g} and {high:g}")
     if values.size > TALLIED_ABOVE and largest > smallest:
@@ -167,7 +167,7 @@ def enough_differ(
     Small differences everywhere say nothing of a rare fall to the bound.
     """
     for x, bound in ((values, bounds[0]), (-values, -bounds[1])):
-        if carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - DUST:
+        if carriers(np.maximum(-x, 0.0), weights, of_case) < ENOUGH - ROUNDING:
             return False
         room, reach = x - bound, float(np.average(x, weights=weights)) - FAR * se - bound
         if reach <= 0:
@@ -199,10 +199,10 @@ def effective_cases(
     of_cluster = np.arange(n) if of_case is None else of_case
     own, by_cluster = cluster_sums(share, of_cluster), cluster_sums(squares, of_cluster)
     alike = n * float(own @ own)
-    if squares.sum() <= (DUST * np.abs(values).max()) ** 2:  # rounding is not variation
+    if squares.sum() <= (ROUNDING * np.abs(values).max()) ** 2:  # rounding is not variation
         return n / alike
     effect = variance / iid
-    if min(carriers(side, weights, of_case) for side in sides) < ENOUGH - DUST:
+    if min(carriers(side, weights, of_case) for side in sides) < ENOUGH - ROUNDING:
         seen = n * float(by_cluster @ own) * float(by_cluster.sum()) / (alike * float(by_cluster @ by_cluster))
         effect = (seen * effect + ALIKE_CLUSTERS * alike) / (seen + ALIKE_CLUSTERS)
     return n / max(least, effect)
@@ -225,7 +225,7 @@ def _root(x: FloatArray, weights: FloatArray, *, base: float, top: float, start:
 
     That mean is convex in s and below 1 on the way there: Newton's steps, halved where they leave the bracket.
     """
-    if base + top * float(x.min()) > DUST and float(weights @ (1 / (base + top * x))) <= 1:
+    if base + top * float(x.min()) > ROUNDING and float(weights @ (1 / (base + top * x))) <= 1:
         return top
     low, high, s = 0.0, top, min(start, top / 2)
     for _ in range(200):
@@ -334,5 +334,5 @@ def _read(scores: ArrayLike, clusters: ArrayLike | None, weights: ArrayLike | No
     if not enough_differ(off, w, of_case=groups, bounds=(-mean, 1 - mean), se=error.se):
         bounded = bounded_mean(values, w, low=0.0, high=1.0, size=size, df=error.df)
     spread = float(np.average(off**2, weights=w)) * n / (n - 1)
-    is_constant = spread <= DUST**2  # rounding is not variation: ten thirds are not certain
+    is_constant = spread <= ROUNDING**2  # rounding is not variation: ten thirds are not certain
     return _Read(mean, n, size if is_constant else size * mean * (1 - mean) / spread, error, bounded)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llmlab.base.numbers import ROUNDING
 from llmlab.base.verdict import Verdict
 from llmlab.stats.paired import PairedDifference
 
 __all__ = ["PLANNED_GAIN", "holm", "non_inferior", "reaches", "superior", "unanimous"]
 
 PLANNED_GAIN = 1.5  # times min_effect: were that itself the truth, `superior` would PASS half the time at any n
-DUST = 1e-12
 
 
 def superior(d: PairedDifference, *, min_effect: float, asked: float, confidence: float) -> Verdict:
@@ -31,7 +31,7 @@ def superior(d: PairedDifference, *, min_effect: float, asked: float, confidence
     >>> superior(mean_difference([0.3, 0.1, 0.2, 0.4] * 5), min_effect=0.02, asked=0.95, confidence=0.95)
     'PASS'
     """
-    passes = d.p_above(0.0) < (1 - asked) / 2 and d.value >= min_effect - DUST
+    passes = d.p_above(0.0) < (1 - asked) / 2 and d.value >= min_effect - ROUNDING
     return _word(d, passes=passes, fails=d.p_below(min_effect) < (1 - confidence) / 2)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import Interval, number
+from llmlab.base.numbers import ROUNDING, Interval, number
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 
@@ -32,7 +32,6 @@ __all__ = [
 SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
 Z_OF_80_PERCENT = 0.84
 FEWEST_UNITS = 50  # per arm, below which the asymptotic sequence says nothing
-DUST = 1e-12  # of the largest value: rounding, and no variation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -107,7 +106,7 @@ def difference_sequence(
         note = f"{sizes[0]:,} and {sizes[1]:,} units: the sequence starts at {FEWEST_UNITS} per arm"
         return replace(blank, note=note)
     variance = sum(float(arm.var(ddof=1)) / len(arm) for arm in arms)
-    if math.sqrt(variance) <= DUST * max(float(np.abs(arm).max()) for arm in arms):
+    if math.sqrt(variance) <= ROUNDING * max(float(np.abs(arm).max()) for arm in arms):
         return replace(blank, note="every unit of an arm has the same value: no variance to judge by")
     half = math.sqrt(variance * _radius2(n, level, planned_units))
     information = n * _tightest_rho2(1 - level, planned_units)  # of a normal mixture, on the z scale

@@ -39,7 +39,7 @@ TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
 # Skewness of the mean from which it is said. Of 100 lognormal values of sigma 1.5 (t covers 84%) it says so in 83% of
 # draws, of sigma 1 (92%) in 46%, of 100 exponential ones (95%) in 3%, of normal ones in none.
 SKEWED_FROM = 0.3
-DUST = 1e-10  # a standard error below this share of the largest value is rounding
+FLAT = 1e-10  # a standard error below this share of the largest value is rounding
 
 
 def case_weights(weights: ArrayLike | None, *, n: int) -> FloatArray | None:
@@ -162,7 +162,7 @@ def standard_error(
         variance, df = float(np.sum(scores**2 / (1 - sizes / n))), bell_mccaffrey_df(sizes)
     se = variance**0.5 / n
     return StandardError(
-        se=0.0 if se <= DUST else se * scale,
+        se=0.0 if se <= FLAT else se * scale,
         df=df,
         n=n,
         n_clusters=n_clusters,
@@ -204,7 +204,7 @@ def skew_notes(values: ArrayLike, clusters: ArrayLike | None = None) -> tuple[st
     d = x - x.mean()
     d = d if clusters is None else cluster_sums(d, cluster_codes(clusters, n=x.size))
     variance = float((d**2).mean())
-    if d.size < 3 or variance <= DUST**2:
+    if d.size < 3 or variance <= FLAT**2:
         return ()
     skewness = abs(float(((d / variance**0.5) ** 3).mean())) / d.size**0.5
     if skewness <= SKEWED_FROM:
