@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmlab.base.lazy import face
 
 if TYPE_CHECKING:
+    from llmlab.gate import again as again
     from llmlab.gate import corrected as corrected
     from llmlab.gate import passport as passport
     from llmlab.gate.condition import Condition as Condition

@@ -296,13 +296,7 @@ class Receipt(Shown, Sealed):
 
         The same index is built anew by every process: when it was does not count here, but in the verdict.
         """
-        again = decision.receipt()
-        wrong = [name for name in _RECOMPUTED if _timeless(getattr(again, name)) != _timeless(getattr(self, name))]
-        if len(again.conditions) != len(self.conditions) or not all(
-            _alike(a.model_dump(), b.model_dump()) for a, b in zip(again.conditions, self.conditions, strict=False)
-        ):
-            wrong.append("conditions")
-        return tuple(wrong)
+        return room.again.differences(self.model_dump(), decision.receipt().model_dump())
 
     def _rows(self) -> list[dict[str, object]]:
         return [
@@ -320,13 +314,6 @@ class Receipt(Shown, Sealed):
 
     def _sentence(self) -> str:
         return self.sentence
-
-
-_RECOMPUTED = (
-    *("verdict", "candidate", "baseline", "anchor", "bundle_digest", "baseline_digest", "anchor_digest"),
-    *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "scorers"),
-    *("labels", "passports", "look", "candidates_tried"),
-)
 
 
 def ci_facts(environment: Mapping[str, str]) -> dict[str, str]:
@@ -382,22 +369,6 @@ def _cases_that_settle(decision: Decision) -> str:
         f"About {more_cases(more)}{instead} would settle it with {needed.power:.0%} power if "
         f"{needed.truth} ({span} in all{priced}); {needed.binding} needs most."
     )
-
-
-def _timeless(value: Any) -> Any:
-    return {key: v for key, v in value.items() if key != "built_at"} if isinstance(value, Mapping) else value
-
-
-def _alike(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Equal but for rounding of the last digits, as between two versions of a numerical library."""
-    for name, a in ours.items():
-        b = theirs[name]
-        if isinstance(a, float) and isinstance(b, float):
-            if abs(a - b) > 1e-9 * max(1.0, abs(a), abs(b)):
-                return False
-        elif name not in ("reading", "notes") and a != b:
-            return False
-    return True
 
 
 @cache
