@@ -46,6 +46,7 @@ Kind: TypeAlias = Literal["beir", "inspect", "langfuse", "langsmith", "promptfoo
 _WHOLE_FACTS = {"equals": "text", "contains": "fact", "icontains": "fact"}
 _ENDPOINTS = {"chat", "completion", "messages", "responses"}
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
+_OF_A_CASE = {"vars", "assert", "description"}
 _MANY_FACTS = {"contains-all", "icontains-all", "contains-any", "icontains-any"}
 
 
@@ -114,7 +115,7 @@ def kind_of(path: str | Path) -> Kind:
             return "promptfoo results"
         if "eval" in content and "samples" in content:
             return "inspect"
-        if ("prompts" in content and "providers" in content) or "tests" in content:
+        if ("prompts" in content and ("providers" in content or "targets" in content)) or "tests" in content:
             return "promptfoo"
         content = next((content[name] for name in ("examples", "data", "items") if name in content), None)
     first = content[0] if isinstance(content, list) and content else None
@@ -132,9 +133,10 @@ def kind_of(path: str | Path) -> Kind:
 def promptfoo_cases(path: str | Path) -> Cases:
     """The tests of a promptfoo configuration, or those that a results file was made with."""
     config, left = _config(path), Counter[str]()
-    default, rows = config.get("defaultTest"), list[dict[str, Any]]()
+    default, rows = _default(config.get("defaultTest"), left), list[dict[str, Any]]()
+    left["a scenario with its tests"] += len(_listed(config.get("scenarios")))
     for test in _tests(config.get("tests"), path, left):
-        whole = _with_defaults(test, default if isinstance(default, Mapping) else {})
+        whole = _with_defaults(test, default)
         for inputs in _expanded(whole["vars"]):
             rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left))
     return Cases(rows=tuple(rows), left_out=listed(left))
@@ -198,7 +200,8 @@ def promptfoo_bundles(path: str | Path) -> Bundles:
     for number, given in enumerate(_listed(config.get("prompts")), start=1):
         if texts := _prompt(given, left):
             prompts[f"prompt{number}"] = texts
-    models = {f"model{n}": _model(given, left) for n, given in enumerate(_listed(config.get("providers")), start=1)}
+    providers = _listed(config.get("providers") or config.get("targets"))
+    models = {f"model{n}": _model(given, left) for n, given in enumerate(providers, start=1)}
     models = {name: model for name, model in models.items() if model}
     for (prompt, texts), (model, fields) in itertools.product(prompts.items(), models.items()):
         bundles[prompt if len(models) == 1 else f"{prompt}_{model}"] = {**texts, **fields}
@@ -208,7 +211,7 @@ def promptfoo_bundles(path: str | Path) -> Bundles:
 def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) -> dict[str, Any]:
     """One test of promptfoo as the row of a case; what it cannot carry is counted in `left`."""
     inputs, expected = test.get("vars") or {"prompt": ""}, _asserted(test.get("assert") or (), left)
-    left.update(f"`{key}` of a test" for key in set(test) - {"vars", "assert", "description"} if test[key])
+    left.update(f"`{key}` of a test" for key in set(test) - _OF_A_CASE if test[key])
     left["a variable that names a file (`file://`)"] += any(str(v).startswith("file://") for v in inputs.values())
     row = {"id": case_id, "inputs": inputs, "source": str(test.get("description") or "")}
     return row if expected is None else {**row, "expected": expected}
@@ -312,7 +315,11 @@ def _prompt(given: Any, left: Counter[str]) -> dict[str, str]:
 
 def _model(given: Any, left: Counter[str]) -> dict[str, Any]:
     """`openai:chat:gpt-4o` as provider and model, with the sampling that a bundle has."""
-    named, config = (given.get("id"), given.get("config")) if isinstance(given, Mapping) else (given, None)
+    options = given if isinstance(given, Mapping) else {"id": given}
+    if "id" not in options and len(options) == 1:  # `- openai:gpt-4o: {config: ...}`
+        ((named, more),) = options.items()
+        options = {**(more if isinstance(more, Mapping) else {}), "id": named}
+    named, config = options.get("id"), options.get("config")
     provider, _, rest = str(named).partition(":")
     first, _, model = rest.partition(":")
     model = model if first in _ENDPOINTS and model else rest
@@ -320,6 +327,7 @@ def _model(given: Any, left: Counter[str]) -> dict[str, Any]:
         left[f"the provider {named!r}, which names no model"] += 1
         return {}
     config = config if isinstance(config, Mapping) else {}
+    left.update(f"`{key}` of a provider" for key in options if key not in ("id", "config"))
     left.update(f"`{key}` of a provider" for key in config if key not in _SAMPLING)
     return {"model": f"{provider}/{model}", **{key: value for key, value in config.items() if key in _SAMPLING}}
 
@@ -340,6 +348,14 @@ def _inputs(given: Any) -> Mapping[str, Any]:
     return {"question" if isinstance(given, str) else "input": given}
 
 
+def _default(given: Any, left: Counter[str]) -> Mapping[str, Any]:
+    """What holds for every test; what is not of a case is counted once, and so is a default in a file."""
+    default = given if isinstance(given, Mapping) else {}
+    left["`defaultTest` in a file"] += bool(given) and not default
+    left.update(f"`{key}` of `defaultTest`" for key in default if key not in _OF_A_CASE and default[key])
+    return default
+
+
 def _with_defaults(test: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
     given = {**(default.get("vars") or {}), **(test.get("vars") or {})}
     return {**test, "vars": given, "assert": [*(default.get("assert") or ()), *(test.get("assert") or ())]}
@@ -354,11 +370,13 @@ def _expanded(given: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 def _asserted(checks: Sequence[Any], left: Counter[str]) -> Any:
     """What the assertions on a test expect as facts or one JSON value; the other assertions are counted."""
     facts: list[str] = []
-    for check in checks:
-        kind, value = (check.get("type"), check.get("value")) if isinstance(check, Mapping) else (str(check), None)
+    typed = [(c.get("type"), c.get("value")) if isinstance(c, Mapping) else (str(c), None) for c in checks]
+    wholes = [place for place, (kind, value) in enumerate(typed) if kind == "equals" and isinstance(value, Mapping)]
+    if wholes:
+        left.update(f"an assertion of type {kind!r}" for place, (kind, _) in enumerate(typed) if place != wholes[0])
+        return typed[wholes[0]][1]
+    for kind, value in typed:
         many = [str(fact) for fact in value] if isinstance(value, list) else str(value).split(",")
-        if kind == "equals" and isinstance(value, Mapping):
-            return value
         if kind in _WHOLE_FACTS and isinstance(value, (str, int, float)) and "|" not in str(value):
             facts.append(str(value))
         elif kind in _MANY_FACTS and value and not any("|" in fact for fact in many):
