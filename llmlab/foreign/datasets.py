@@ -47,6 +47,10 @@ _WHOLE_FACTS = {"equals": "text", "contains": "fact", "icontains": "fact"}
 _ENDPOINTS = {"chat", "completion", "messages", "responses"}
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
 _OF_A_CASE = {"vars", "assert", "description"}
+_OF_AN_ITEM = {  # of Langfuse: what a case takes, and where and when the item was written
+    *("id", "input", "expectedoutput", "sourcetraceid", "status"),
+    *("datasetid", "datasetname", "sourceobservationid", "projectid", "createdat", "updatedat"),
+}
 _MANY_FACTS = {"contains-all", "icontains-all", "contains-any", "icontains-any"}
 
 
@@ -120,7 +124,7 @@ def kind_of(path: str | Path) -> Kind:
         content = next((content[name] for name in ("examples", "data", "items") if name in content), None)
     first = content[0] if isinstance(content, list) and content else None
     if isinstance(first, Mapping):
-        keys = {key.replace("_", "").lower() for key in first}
+        keys = {_bare(key) for key in first}
         if {"input", "expectedoutput"} <= keys:
             return "langfuse"
         return "langsmith" if {"inputs", "outputs"} <= keys else "table"
@@ -239,9 +243,11 @@ def langsmith_cases(path: str | Path) -> Cases:
 @shaped_by("Langfuse")
 def langfuse_cases(path: str | Path) -> Cases:
     """The items of a Langfuse data set, as its API and its client write them; archived ones stay behind."""
-    left, rows = Counter[str](), list[Mapping[str, Any]]()
-    for item in _items(document(path), ("data", "items"), path):
-        item = {key.replace("_", "").lower(): value for key, value in item.items()}
+    content, rows = document(path), list[Mapping[str, Any]]()
+    left = Counter({"another page of the data set": _other_pages(content)})
+    for item in _items(content, ("data", "items"), path):
+        left.update(f"`{key}` of an item" for key in item if item[key] and _bare(key) not in _OF_AN_ITEM)
+        item = {_bare(key): value for key, value in item.items()}
         if str(item.get("status", "")).upper() == "ARCHIVED":
             left["an archived item"] += 1
             continue
@@ -249,7 +255,6 @@ def langfuse_cases(path: str | Path) -> Cases:
         if item.get("expectedoutput") is not None:
             row["expected"] = item["expectedoutput"]
         row["source"] = str(item.get("sourcetraceid") or "")
-        left["`metadata` of an item"] += bool(item.get("metadata"))
         left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
         rows.append(row)
     return Cases(rows=tuple(rows), left_out=listed(left))
@@ -339,6 +344,17 @@ def _items(content: Any, names: Sequence[str], path: str | Path) -> Iterator[Map
         if not isinstance(item, Mapping):
             raise FileRuleError(f"item {number} is no object", path=path)
         yield item
+
+
+def _bare(key: Any) -> str:
+    return str(key).replace("_", "").lower()
+
+
+def _other_pages(content: Any) -> int:
+    """How many pages of Langfuse's API are not in the file, which holds one."""
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    pages = meta.get("totalPages") if isinstance(meta, Mapping) else None
+    return max(0, pages - 1) if isinstance(pages, int) else 0
 
 
 def _inputs(given: Any) -> Mapping[str, Any]:

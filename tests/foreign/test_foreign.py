@@ -292,3 +292,21 @@ def test_targets_and_providers_given_as_mappings_are_models(tmp_path):
         "prompt1_model2": ("openai/gpt-4o-2024-08-06", 7),
     }
     assert ["`temperature` of a provider" in what for what in read.left_out] == [True]
+
+
+def test_fields_of_an_item_and_pages_of_a_data_set_that_are_left_out_are_counted(tmp_path):
+    """DeepEval's goldens have Langfuse's two fields, and more."""
+    more = {"actual_output": "A", "context": ["c"], "retrieval_context": ["d"], "additional_metadata": {"a": 1}}
+    (tmp_path / "goldens.json").write_text(
+        json.dumps([{"input": "Q", "expected_output": "E", **more, "comments": None}])
+    )
+    (case,), said = warned(ll.GoldenSet.from_langfuse, tmp_path / "goldens.json")
+    assert (case.question, case.expected) == ("Q", ("E",))
+    assert all(f"`{name}`" in said for name in more)
+    assert "comments" not in said
+    page = {"data": [{"id": "i", "input": "Q", "expectedOutput": "E"}], "meta": {"page": 1, "totalPages": 3}}
+    (tmp_path / "page.json").write_text(json.dumps(page))
+    assert "page of the data set (2 times)" in warned(ll.GoldenSet.from_langfuse, tmp_path / "page.json")[1]
+    page["meta"]["totalPages"] = 1
+    (tmp_path / "page.json").write_text(json.dumps(page))
+    assert not warned(ll.GoldenSet.from_langfuse, tmp_path / "page.json")[1]
