@@ -64,7 +64,7 @@ class Table:
     lines: tuple[int, ...] = ()
 
     def with_columns(self, names: Sequence[str]) -> Table:
-        """The table with these columns alone; FileRuleError where one is not there, or is there twice."""
+        """The table with these columns alone; FileRuleError where one is not there, is there twice, or holds bytes."""
         there = [str(name) for name in self.cells.columns]
         for name in names:
             if there.count(name) != 1:
@@ -72,7 +72,13 @@ class Table:
                 more = f" and {len(there) - COLUMNS_SHOWN:,} more" if len(there) > COLUMNS_SHOWN else ""
                 listed = ", ".join(there[:COLUMNS_SHOWN]) + more
                 raise FileRuleError(f"{what} {name!r} in the table (it has: {listed})", path=self.path)
-        return replace(self, cells=self.cells[list(names)])
+        cells = self.cells[list(names)]
+        for name in names:
+            if rows := _rows_of_bytes(cells[name]):
+                raise self.refused(
+                    rows[0], f"column {name!r} holds bytes that are no UTF-8 text ({len(rows)} such rows)"
+                )
+        return replace(self, cells=cells)
 
     def with_numbers(self) -> Table:
         """The table with columns of nothing but numbers and empty cells as numbers, and empty cells as NaN."""
@@ -132,13 +138,29 @@ def _read_json_lines(path: str | Path) -> Table:
 
 
 def read_parquet(path: str | Path) -> Table:
-    """The table in a Parquet file; FileRuleError for anything else."""
+    """The table in a Parquet file, bytes that are UTF-8 as text; FileRuleError for anything else."""
     import pandas as pd
 
     try:
-        return Table(cells=pd.read_parquet(io.BytesIO(read_bytes(path))), path=Path(path))
+        cells = pd.read_parquet(io.BytesIO(read_bytes(path)))
     except (ValueError, OSError, NotImplementedError, TypeError, KeyError) as error:  # pyarrow's own are such
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+    for name in [name for name in cells.columns if _rows_of_bytes(cells[name])]:
+        cells[name] = cells[name].map(_text)
+    return Table(cells=cells, path=Path(path))
+
+
+def _rows_of_bytes(column: pd.Series[Any]) -> list[int]:
+    """The rows whose cells are bytes: only a column of objects has any."""
+    return [row for row, cell in enumerate(column) if isinstance(cell, bytes)] if column.dtype == object else []
+
+
+def _text(cell: Any) -> Any:
+    """Bytes as the text that they are in UTF-8; everything else, and other bytes, as it is."""
+    if isinstance(cell, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return cell.decode("utf-8")
+    return cell
 
 
 def read_csv(path: str | Path) -> Table:

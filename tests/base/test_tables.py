@@ -186,3 +186,16 @@ def test_columns_of_numbers_are_numbers_when_asked_and_a_gap_in_them_is_nan(tmp_
     numbers = table.with_numbers().cells
     assert numbers["a"].isna().tolist() == [False, True]
     assert (numbers["a"][0], numbers["b"].tolist()) == (1.0, ["tie", "2"])
+
+
+def test_bytes_in_parquet_are_read_as_utf_8_and_others_are_refused_with_their_row(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"q": ["Größe?".encode(), None], "png": [b"ab", b"\x89PNG"], "n": [1, 2]}, dtype=object)
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.with_columns(["q", "n"]).cells["q"].tolist()[:1] == ["Größe?"]
+    assert table.cells["q"].isna().tolist() == [False, True]
+    with pytest.raises(FileRuleError) as refused:
+        table.with_columns(["q", "png"])
+    assert all(what in refused.value.rule for what in ("row 2", "'png'"))
+    with pytest.raises(FileRuleError, match="row 2"):
+        GoldenSet.from_table(tmp_path / "t.parquet", inputs=["png"])
