@@ -21,7 +21,7 @@ from llmlab.base.documents import decoded, json_lines, read_bytes
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import inside_experiment
-from llmlab.base.tables import read_csv
+from llmlab.base.tables import JSON_LINES, read_csv
 from llmlab.base.yamlfile import parse_yaml
 
 __all__ = [
@@ -72,10 +72,11 @@ class Bundles:
 
 def document(path: str | Path) -> Any:
     """The content of a JSON, JSON lines or YAML file; FileRuleError for anything else."""
-    if Path(path).suffix == ".jsonl":
+    ending = Path(path).suffix.lower()
+    if ending in JSON_LINES:
         return [row for _, row in json_lines(path)]
     text = decoded(read_bytes(path), path)
-    if Path(path).suffix in (".yaml", ".yml"):
+    if ending in (".yaml", ".yml"):
         return parse_yaml(text, path=path)[0]
     try:
         return json.loads(text)
@@ -159,13 +160,13 @@ def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str
             tests.append(test)
             continue
         name = str(test["path"] if isinstance(test, Mapping) else test).removeprefix("file://")
-        if not name.endswith((".yaml", ".yml", ".json", ".jsonl", ".csv")):
+        if not name.lower().endswith((".yaml", ".yml", ".json", ".csv", *JSON_LINES)):
             left[f"tests that code or another place makes ({plain(name, 60)})"] += 1
             continue
         folder = Path(path).parent
         inside_experiment(name, folder)
         for file in sorted(folder.glob(name)) or [folder / name]:
-            tests += _csv_tests(file, left) if file.suffix == ".csv" else _listed(document(file))
+            tests += _csv_tests(file, left) if file.suffix.lower() == ".csv" else _listed(document(file))
     if not tests:
         raise FileRuleError("has no list of tests", path=path)
     return tests

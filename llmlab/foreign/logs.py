@@ -85,7 +85,7 @@ def promptfoo_answers(path: str | Path) -> Answers:
 
 
 def _inspect_log(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]:
-    if path.suffix != ".eval":
+    if path.suffix.lower() != ".eval":
         log = document(path)
         if not isinstance(log, Mapping) or "eval" not in log:
             raise FileRuleError("is no log of Inspect: it has no `eval`", path=path)

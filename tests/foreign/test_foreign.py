@@ -310,3 +310,11 @@ def test_fields_of_an_item_and_pages_of_a_data_set_that_are_left_out_are_counted
     page["meta"]["totalPages"] = 1
     (tmp_path / "page.json").write_text(json.dumps(page))
     assert not warned(ll.GoldenSet.from_langfuse, tmp_path / "page.json")[1]
+
+
+@pytest.mark.parametrize("ending", ["JSONL", "ndjson", "NDJSON"])
+def test_items_on_lines_are_known_whatever_the_case_of_the_ending(tmp_path, ending):
+    path = tmp_path / f"items.{ending}"
+    path.write_text('{"input": "Q", "expectedOutput": "E"}\n{"input": "R", "expectedOutput": "F"}\n')
+    assert kind_of(path) == "langfuse"
+    assert len(ll.GoldenSet.from_langfuse(path)) == 2
