@@ -318,3 +318,21 @@ def test_items_on_lines_are_known_whatever_the_case_of_the_ending(tmp_path, endi
     path.write_text('{"input": "Q", "expectedOutput": "E"}\n{"input": "R", "expectedOutput": "F"}\n')
     assert kind_of(path) == "langfuse"
     assert len(ll.GoldenSet.from_langfuse(path)) == 2
+
+
+def test_a_provider_of_promptfoo_results_may_be_a_text(tmp_path):
+    providers = ["openai:gpt-4o-mini", {"id": "openai:gpt-4o", "label": "large"}, {"id": "openai:gpt-4o"}]
+    results = [
+        {
+            "promptIdx": n,
+            "testIdx": 0,
+            "provider": provider,
+            "vars": {"q": "a"},
+            "response": {"output": "x"},
+            "score": 1,
+        }
+        for n, provider in enumerate(providers)
+    ]
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"results": results}}))
+    names = ll.Results.from_promptfoo(tmp_path / "r.json").variants
+    assert [name.partition(",")[0] for name in names] == ["openai:gpt-4o-mini", "large", "openai:gpt-4o"]
