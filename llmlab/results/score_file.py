@@ -165,12 +165,15 @@ def _bounds_of(
 ) -> tuple[float | None, float | None]:
     """The bounds that are named; else, with `guess`, those of shares where all are 0 or 1, or reach from 0 to 1.
 
-    What should be low and lies between 0 and 1 is a cost. FileRuleError where there is no score, or one is beyond.
+    What should be low and lies between 0 and 1 is a cost. FileRuleError where there is no score, one is beyond, or sums
+    would be infinite.
     """
     known = scores[~np.isnan(scores)]
     if not known.size:
         raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
     (low, high), least, most = bounds, float(known.min()), float(known.max())
+    if max(most - least, abs(least), abs(most)) * known.size == float("inf"):  # their sum or difference is none
+        raise FileRuleError(f"scores reach from {least:g} to {most:g}, too far to reckon with", path=path)
     reaches = higher_is_better and (least, most) == (0, 1)
     if guess and bounds == (None, None) and (reaches or np.isin(known, (0.0, 1.0)).all()):
         low, high = 0.0, 1.0
