@@ -46,11 +46,13 @@ __all__ = [
 ]
 
 COLUMNS_SHOWN = 20
+JSON_LINES = (".jsonl", ".ndjson")  # endings, in whatever case they are written
 LONGEST_HEADER_CHARS = 100_000  # the rest of a file is not looked through for its separator
 
 _GUARD = "'\u2060"  # an apostrophe as spreadsheets ask for it, and a mark that nobody types
 _FORMULA = re.compile(rf"(?:{_GUARD})*[=+\-@\t\r\n＝＋－＠]")
 _DECIMAL_COMMA = r"\s*[+-]?\d+,\d+\s*"
+_SEPARATOR = re.compile(r"\ufeff?\"?sep=([^\"\w\r\n])\"?(?:\r\n|\r|\n|$)", re.IGNORECASE)  # a first line of Excel's
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -64,7 +66,7 @@ class Table:
     lines: tuple[int, ...] = ()
 
     def with_columns(self, names: Sequence[str]) -> Table:
-        """The table with these columns alone; FileRuleError where one is not there, or is there twice."""
+        """The table with these columns alone; FileRuleError where one is not there, is there twice, or holds bytes."""
         there = [str(name) for name in self.cells.columns]
         for name in names:
             if there.count(name) != 1:
@@ -72,7 +74,13 @@ class Table:
                 more = f" and {len(there) - COLUMNS_SHOWN:,} more" if len(there) > COLUMNS_SHOWN else ""
                 listed = ", ".join(there[:COLUMNS_SHOWN]) + more
                 raise FileRuleError(f"{what} {name!r} in the table (it has: {listed})", path=self.path)
-        return replace(self, cells=self.cells[list(names)])
+        cells = self.cells[list(names)]
+        for name in names:
+            if rows := _rows_of_bytes(cells[name]):
+                raise self.refused(
+                    rows[0], f"column {name!r} holds bytes that are no UTF-8 text ({len(rows)} such rows)"
+                )
+        return replace(self, cells=cells)
 
     def with_numbers(self) -> Table:
         """The table with columns of nothing but numbers and empty cells as numbers, and empty cells as NaN."""
@@ -115,8 +123,13 @@ def texts_of(column: pd.Series[Any]) -> pd.Series[str]:
 
 def read_table(path: str | Path) -> Table:
     """A CSV file (also with ; or tabs) or, by its ending, a Parquet or JSONL file; FileRuleError for what is none."""
-    readers = {".parquet": read_parquet, ".pq": read_parquet, ".jsonl": _read_json_lines}
-    return readers.get(Path(path).suffix.lower(), read_csv)(path)
+    readers = {".parquet": read_parquet, ".pq": read_parquet, **dict.fromkeys(JSON_LINES, _read_json_lines)}
+    ending = Path(path).suffix.lower()
+    if ending == ".json":
+        raise FileRuleError(
+            "is no table; write each row as an object on a line of its own into a .jsonl file", path=path
+        )
+    return readers.get(ending, read_csv)(path)
 
 
 def _read_json_lines(path: str | Path) -> Table:
@@ -132,13 +145,29 @@ def _read_json_lines(path: str | Path) -> Table:
 
 
 def read_parquet(path: str | Path) -> Table:
-    """The table in a Parquet file; FileRuleError for anything else."""
+    """The table in a Parquet file, bytes that are UTF-8 as text; FileRuleError for anything else."""
     import pandas as pd
 
     try:
-        return Table(cells=pd.read_parquet(io.BytesIO(read_bytes(path))), path=Path(path))
+        cells = pd.read_parquet(io.BytesIO(read_bytes(path)))
     except (ValueError, OSError, NotImplementedError, TypeError, KeyError) as error:  # pyarrow's own are such
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+    for name in [name for name in cells.columns if _rows_of_bytes(cells[name])]:
+        cells[name] = cells[name].map(_text)
+    return Table(cells=cells, path=Path(path))
+
+
+def _rows_of_bytes(column: pd.Series[Any]) -> list[int]:
+    """The rows whose cells are bytes: only a column of objects has any."""
+    return [row for row, cell in enumerate(column) if isinstance(cell, bytes)] if column.dtype == object else []
+
+
+def _text(cell: Any) -> Any:
+    """Bytes as the text that they are in UTF-8; everything else, and other bytes, as it is."""
+    if isinstance(cell, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return cell.decode("utf-8")
+    return cell
 
 
 def read_csv(path: str | Path) -> Table:
@@ -152,7 +181,8 @@ def read_csv(path: str | Path) -> Table:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+            below = io.StringIO(_SEPARATOR.sub("", text, count=1) if _SEPARATOR.match(text) else text)
+            frame = pd.read_csv(below, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
         line = _longer_than_the_header(text)
         why = "a row has more cells than the header" if line else str(error).strip()
@@ -184,6 +214,9 @@ def _decoded(raw: bytes, path: str | Path) -> str:
 def _numbered(text: str) -> Iterator[tuple[int, list[str]]]:
     """The line on which header and rows begin, and their cells; empty lines are no rows."""
     reader, begins = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text)), 1
+    if _SEPARATOR.match(text):
+        next(reader)
+        begins = 2
     for cells in reader:
         if len(cells) > 1 or any(cell.strip() for cell in cells):
             yield begins, cells
@@ -221,11 +254,13 @@ def read_back(frame: pd.DataFrame) -> pd.DataFrame:
 def separator_of(text: str) -> str:
     """What separates the columns of a CSV file: of comma, semicolon and tab the one that its header has most of.
 
-    Where the comma is the decimal sign, spreadsheets write semicolons.
+    Where the comma is the decimal sign, spreadsheets write semicolons; a first line `sep=;` of Excel's names it.
 
     >>> separator_of("question;expected\\nWhy, indeed?;so\\n"), separator_of('"a;b;c",d\\n')
     (';', ',')
     """
+    if named := _SEPARATOR.match(text):
+        return named[1]
     header = text[:LONGEST_HEADER_CHARS].lstrip("\ufeff\r\n").splitlines()[:1]
     return max(",;\t", key=lambda one: len(next(csv.reader(header, delimiter=one), [])))
 

@@ -21,7 +21,7 @@ from llmlab.base.documents import decoded, json_lines, read_bytes
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import inside_experiment
-from llmlab.base.tables import read_csv
+from llmlab.base.tables import JSON_LINES, read_csv
 from llmlab.base.yamlfile import parse_yaml
 
 __all__ = [
@@ -46,6 +46,11 @@ Kind: TypeAlias = Literal["beir", "inspect", "langfuse", "langsmith", "promptfoo
 _WHOLE_FACTS = {"equals": "text", "contains": "fact", "icontains": "fact"}
 _ENDPOINTS = {"chat", "completion", "messages", "responses"}
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
+_OF_A_CASE = {"vars", "assert", "description"}
+_OF_AN_ITEM = {  # of Langfuse: what a case takes, and where and when the item was written
+    *("id", "input", "expectedoutput", "sourcetraceid", "status"),
+    *("datasetid", "datasetname", "sourceobservationid", "projectid", "createdat", "updatedat"),
+}
 _MANY_FACTS = {"contains-all", "icontains-all", "contains-any", "icontains-any"}
 
 
@@ -67,10 +72,11 @@ class Bundles:
 
 def document(path: str | Path) -> Any:
     """The content of a JSON, JSON lines or YAML file; FileRuleError for anything else."""
-    if Path(path).suffix == ".jsonl":
+    ending = Path(path).suffix.lower()
+    if ending in JSON_LINES:
         return [row for _, row in json_lines(path)]
     text = decoded(read_bytes(path), path)
-    if Path(path).suffix in (".yaml", ".yml"):
+    if ending in (".yaml", ".yml"):
         return parse_yaml(text, path=path)[0]
     try:
         return json.loads(text)
@@ -114,12 +120,12 @@ def kind_of(path: str | Path) -> Kind:
             return "promptfoo results"
         if "eval" in content and "samples" in content:
             return "inspect"
-        if ("prompts" in content and "providers" in content) or "tests" in content:
+        if ("prompts" in content and ("providers" in content or "targets" in content)) or "tests" in content:
             return "promptfoo"
         content = next((content[name] for name in ("examples", "data", "items") if name in content), None)
     first = content[0] if isinstance(content, list) and content else None
     if isinstance(first, Mapping):
-        keys = {key.replace("_", "").lower() for key in first}
+        keys = {_bare(key) for key in first}
         if {"input", "expectedoutput"} <= keys:
             return "langfuse"
         return "langsmith" if {"inputs", "outputs"} <= keys else "table"
@@ -132,9 +138,10 @@ def kind_of(path: str | Path) -> Kind:
 def promptfoo_cases(path: str | Path) -> Cases:
     """The tests of a promptfoo configuration, or those that a results file was made with."""
     config, left = _config(path), Counter[str]()
-    default, rows = config.get("defaultTest"), list[dict[str, Any]]()
+    default, rows = _default(config.get("defaultTest"), left), list[dict[str, Any]]()
+    left["a scenario with its tests"] += len(_listed(config.get("scenarios")))
     for test in _tests(config.get("tests"), path, left):
-        whole = _with_defaults(test, default if isinstance(default, Mapping) else {})
+        whole = _with_defaults(test, default)
         for inputs in _expanded(whole["vars"]):
             rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left))
     return Cases(rows=tuple(rows), left_out=listed(left))
@@ -153,13 +160,13 @@ def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str
             tests.append(test)
             continue
         name = str(test["path"] if isinstance(test, Mapping) else test).removeprefix("file://")
-        if not name.endswith((".yaml", ".yml", ".json", ".jsonl", ".csv")):
+        if not name.lower().endswith((".yaml", ".yml", ".json", ".csv", *JSON_LINES)):
             left[f"tests that code or another place makes ({plain(name, 60)})"] += 1
             continue
         folder = Path(path).parent
         inside_experiment(name, folder)
         for file in sorted(folder.glob(name)) or [folder / name]:
-            tests += _csv_tests(file, left) if file.suffix == ".csv" else _listed(document(file))
+            tests += _csv_tests(file, left) if file.suffix.lower() == ".csv" else _listed(document(file))
     if not tests:
         raise FileRuleError("has no list of tests", path=path)
     return tests
@@ -198,7 +205,8 @@ def promptfoo_bundles(path: str | Path) -> Bundles:
     for number, given in enumerate(_listed(config.get("prompts")), start=1):
         if texts := _prompt(given, left):
             prompts[f"prompt{number}"] = texts
-    models = {f"model{n}": _model(given, left) for n, given in enumerate(_listed(config.get("providers")), start=1)}
+    providers = _listed(config.get("providers") or config.get("targets"))
+    models = {f"model{n}": _model(given, left) for n, given in enumerate(providers, start=1)}
     models = {name: model for name, model in models.items() if model}
     for (prompt, texts), (model, fields) in itertools.product(prompts.items(), models.items()):
         bundles[prompt if len(models) == 1 else f"{prompt}_{model}"] = {**texts, **fields}
@@ -208,7 +216,7 @@ def promptfoo_bundles(path: str | Path) -> Bundles:
 def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) -> dict[str, Any]:
     """One test of promptfoo as the row of a case; what it cannot carry is counted in `left`."""
     inputs, expected = test.get("vars") or {"prompt": ""}, _asserted(test.get("assert") or (), left)
-    left.update(f"`{key}` of a test" for key in set(test) - {"vars", "assert", "description"} if test[key])
+    left.update(f"`{key}` of a test" for key in set(test) - _OF_A_CASE if test[key])
     left["a variable that names a file (`file://`)"] += any(str(v).startswith("file://") for v in inputs.values())
     row = {"id": case_id, "inputs": inputs, "source": str(test.get("description") or "")}
     return row if expected is None else {**row, "expected": expected}
@@ -236,9 +244,11 @@ def langsmith_cases(path: str | Path) -> Cases:
 @shaped_by("Langfuse")
 def langfuse_cases(path: str | Path) -> Cases:
     """The items of a Langfuse data set, as its API and its client write them; archived ones stay behind."""
-    left, rows = Counter[str](), list[Mapping[str, Any]]()
-    for item in _items(document(path), ("data", "items"), path):
-        item = {key.replace("_", "").lower(): value for key, value in item.items()}
+    content, rows = document(path), list[Mapping[str, Any]]()
+    left = Counter({"another page of the data set": _other_pages(content)})
+    for item in _items(content, ("data", "items"), path):
+        left.update(f"`{key}` of an item" for key in item if item[key] and _bare(key) not in _OF_AN_ITEM)
+        item = {_bare(key): value for key, value in item.items()}
         if str(item.get("status", "")).upper() == "ARCHIVED":
             left["an archived item"] += 1
             continue
@@ -246,7 +256,6 @@ def langfuse_cases(path: str | Path) -> Cases:
         if item.get("expectedoutput") is not None:
             row["expected"] = item["expectedoutput"]
         row["source"] = str(item.get("sourcetraceid") or "")
-        left["`metadata` of an item"] += bool(item.get("metadata"))
         left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
         rows.append(row)
     return Cases(rows=tuple(rows), left_out=listed(left))
@@ -312,7 +321,11 @@ def _prompt(given: Any, left: Counter[str]) -> dict[str, str]:
 
 def _model(given: Any, left: Counter[str]) -> dict[str, Any]:
     """`openai:chat:gpt-4o` as provider and model, with the sampling that a bundle has."""
-    named, config = (given.get("id"), given.get("config")) if isinstance(given, Mapping) else (given, None)
+    options = given if isinstance(given, Mapping) else {"id": given}
+    if "id" not in options and len(options) == 1:  # `- openai:gpt-4o: {config: ...}`
+        ((named, more),) = options.items()
+        options = {**(more if isinstance(more, Mapping) else {}), "id": named}
+    named, config = options.get("id"), options.get("config")
     provider, _, rest = str(named).partition(":")
     first, _, model = rest.partition(":")
     model = model if first in _ENDPOINTS and model else rest
@@ -320,6 +333,7 @@ def _model(given: Any, left: Counter[str]) -> dict[str, Any]:
         left[f"the provider {named!r}, which names no model"] += 1
         return {}
     config = config if isinstance(config, Mapping) else {}
+    left.update(f"`{key}` of a provider" for key in options if key not in ("id", "config"))
     left.update(f"`{key}` of a provider" for key in config if key not in _SAMPLING)
     return {"model": f"{provider}/{model}", **{key: value for key, value in config.items() if key in _SAMPLING}}
 
@@ -333,11 +347,30 @@ def _items(content: Any, names: Sequence[str], path: str | Path) -> Iterator[Map
         yield item
 
 
+def _bare(key: Any) -> str:
+    return str(key).replace("_", "").lower()
+
+
+def _other_pages(content: Any) -> int:
+    """How many pages of Langfuse's API are not in the file, which holds one."""
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    pages = meta.get("totalPages") if isinstance(meta, Mapping) else None
+    return max(0, pages - 1) if isinstance(pages, int) else 0
+
+
 def _inputs(given: Any) -> Mapping[str, Any]:
     """A mapping as it stands; a text is the question."""
     if isinstance(given, Mapping):
         return given
     return {"question" if isinstance(given, str) else "input": given}
+
+
+def _default(given: Any, left: Counter[str]) -> Mapping[str, Any]:
+    """What holds for every test; what is not of a case is counted once, and so is a default in a file."""
+    default = given if isinstance(given, Mapping) else {}
+    left["`defaultTest` in a file"] += bool(given) and not default
+    left.update(f"`{key}` of `defaultTest`" for key in default if key not in _OF_A_CASE and default[key])
+    return default
 
 
 def _with_defaults(test: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
@@ -354,11 +387,13 @@ def _expanded(given: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 def _asserted(checks: Sequence[Any], left: Counter[str]) -> Any:
     """What the assertions on a test expect as facts or one JSON value; the other assertions are counted."""
     facts: list[str] = []
-    for check in checks:
-        kind, value = (check.get("type"), check.get("value")) if isinstance(check, Mapping) else (str(check), None)
+    typed = [(c.get("type"), c.get("value")) if isinstance(c, Mapping) else (str(c), None) for c in checks]
+    wholes = [place for place, (kind, value) in enumerate(typed) if kind == "equals" and isinstance(value, Mapping)]
+    if wholes:
+        left.update(f"an assertion of type {kind!r}" for place, (kind, _) in enumerate(typed) if place != wholes[0])
+        return typed[wholes[0]][1]
+    for kind, value in typed:
         many = [str(fact) for fact in value] if isinstance(value, list) else str(value).split(",")
-        if kind == "equals" and isinstance(value, Mapping):
-            return value
         if kind in _WHOLE_FACTS and isinstance(value, (str, int, float)) and "|" not in str(value):
             facts.append(str(value))
         elif kind in _MANY_FACTS and value and not any("|" in fact for fact in many):

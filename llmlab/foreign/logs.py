@@ -85,7 +85,7 @@ def promptfoo_answers(path: str | Path) -> Answers:
 
 
 def _inspect_log(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]:
-    if path.suffix != ".eval":
+    if path.suffix.lower() != ".eval":
         log = document(path)
         if not isinstance(log, Mapping) or "eval" not in log:
             raise FileRuleError("is no log of Inspect: it has no `eval`", path=path)
@@ -162,7 +162,8 @@ def _variants(results: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
     """A name per place of prompt and provider: "PROVIDER, PROMPT", numbered where that is long or not unique."""
     names = {}
     for result in results:
-        provider, label = result.get("provider") or {}, str(_at(result, "prompt", "label") or "")
+        given, label = result.get("provider") or {}, str(_at(result, "prompt", "label") or "")
+        provider = given if isinstance(given, Mapping) else {"id": str(given)}
         short = label if 0 < len(label) <= LONGEST_LABEL_CHARS else f"prompt {int(result.get('promptIdx') or 0) + 1}"
         names[result.get("promptIdx")] = f"{provider.get('label') or provider.get('id') or 'provider'}, {short}"
     twice = Counter(names.values())

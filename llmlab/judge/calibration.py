@@ -115,6 +115,7 @@ class VerdictGroup(Shown):
                 "length slope": _interval(self.length),
                 **({"own answers": _interval(self.own)} if self.own is not None else {}),
                 "missing": self.missing,
+                "unlabelled": self.unlabelled,
             }
         ]
 
@@ -185,6 +186,7 @@ class ScoreGroup(Shown):
                 "judge - human": _interval(self.leaning),
                 "per sd of length": _interval(self.length),
                 "missing": self.missing,
+                "unlabelled": self.unlabelled,
             }
         ]
 

@@ -30,30 +30,35 @@ if TYPE_CHECKING:
 __all__ = ["Scores", "read_scores"]
 
 EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
-TRUTH_WORDS = {"true": 1.0, "false": 0.0}
+TRUTH_WORDS = {
+    **dict.fromkeys(("true", "yes", "pass", "passed"), 1.0),
+    **dict.fromkeys(("false", "no", "fail", "failed"), 0.0),
+}
 NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Scores(Shown):
-    """The scores of a file on one metric, ready to be compared like those of a run."""
+    """The scores of a file on one metric, ready to be compared like those of a run; `baseline` as it was read with."""
 
     table: ScoreTable
+    baseline: str = ""
 
     def compare(
         self,
-        baseline: str,
+        baseline: str | None = None,
         *,
         candidates: Sequence[str] | None = None,
         by_category: bool = False,
         margin: float | None = None,
         level: float = 0.95,
     ) -> Comparison:
-        """Each candidate (all other variants by default) against the baseline, as `Results.compare` does it.
+        """Each candidate (all other variants by default) against the baseline (the one of `read_scores` by default).
 
         `by_category` adds the same per category, adjusted as a family of its own, and `margin`, the harm that may be
         tolerated in the score's own unit, a non-inferiority verdict.
         """
+        baseline = self.baseline if baseline is None else baseline
         margins = None if margin is None else {self.table.metric.name: margin}
         rows = compare_tables(
             [self.table], baseline, candidates=candidates or None, by_tag=by_category, margin=margins, level=level
@@ -138,7 +143,7 @@ def read_scores(
         variants=variants,
         groups=_groups(table, case_codes, id=id, cluster=cluster, category=category, weight=weight),
     )
-    return Scores(table=scored)
+    return Scores(table=scored, baseline=baseline)
 
 
 def _how_read(table: ScoreTable) -> tuple[str, ...]:
@@ -160,12 +165,15 @@ def _bounds_of(
 ) -> tuple[float | None, float | None]:
     """The bounds that are named; else, with `guess`, those of shares where all are 0 or 1, or reach from 0 to 1.
 
-    What should be low and lies between 0 and 1 is a cost. FileRuleError where there is no score, or one is beyond.
+    What should be low and lies between 0 and 1 is a cost. FileRuleError where there is no score, one is beyond, or sums
+    would be infinite.
     """
     known = scores[~np.isnan(scores)]
     if not known.size:
         raise FileRuleError("no row has a score, so there is nothing to compare", path=path)
     (low, high), least, most = bounds, float(known.min()), float(known.max())
+    if max(most - least, abs(least), abs(most)) * known.size == float("inf"):  # their sum or difference is none
+        raise FileRuleError(f"scores reach from {least:g} to {most:g}, too far to reckon with", path=path)
     reaches = higher_is_better and (least, most) == (0, 1)
     if guess and bounds == (None, None) and (reaches or np.isin(known, (0.0, 1.0)).all()):
         low, high = 0.0, 1.0

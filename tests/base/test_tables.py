@@ -186,3 +186,40 @@ def test_columns_of_numbers_are_numbers_when_asked_and_a_gap_in_them_is_nan(tmp_
     numbers = table.with_numbers().cells
     assert numbers["a"].isna().tolist() == [False, True]
     assert (numbers["a"][0], numbers["b"].tolist()) == (1.0, ["tie", "2"])
+
+
+def test_bytes_in_parquet_are_read_as_utf_8_and_others_are_refused_with_their_row(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"q": ["Größe?".encode(), None], "png": [b"ab", b"\x89PNG"], "n": [1, 2]}, dtype=object)
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.with_columns(["q", "n"]).cells["q"].tolist()[:1] == ["Größe?"]
+    assert table.cells["q"].isna().tolist() == [False, True]
+    with pytest.raises(FileRuleError) as refused:
+        table.with_columns(["q", "png"])
+    assert all(what in refused.value.rule for what in ("row 2", "'png'"))
+    with pytest.raises(FileRuleError, match="row 2"):
+        GoldenSet.from_table(tmp_path / "t.parquet", inputs=["png"])
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".JSONL", ".ndjson", ".NDJSON"])
+def test_lines_of_json_are_read_whatever_the_case_of_their_ending(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"t{ending}"
+    path.write_text('{"id": 1, "q": "Why?"}\n{"id": 2, "q": "How?"}\n', encoding="utf-8")
+    assert read_table(path).cells["q"].tolist() == ["Why?", "How?"]
+
+
+def test_an_array_of_json_is_refused_with_what_to_write_instead(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('[{"id": 1, "q": "Why?"}]', encoding="utf-8")
+    with pytest.raises(FileRuleError, match="jsonl"):
+        read_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(("separator", "end"), [(";", "\r\n"), ("|", "\n"), ("\t", "\r\n"), (",", "\n")])
+def test_a_first_line_of_excel_names_the_separator(tmp_path: Path, separator: str, end: str, encoding: str) -> None:
+    """It is no header, and it counts as a line."""
+    path = tmp_path / "t.csv"
+    path.write_bytes(end.join([f"sep={separator}", "id;q", "a;x", "b;y", ""]).replace(";", separator).encode(encoding))
+    table = read_table(path)
+    assert table.cells.to_dict("list") == {"id": ["a", "b"], "q": ["x", "y"]}
+    assert [table.line_of(row) for row in range(2)] == [3, 4]

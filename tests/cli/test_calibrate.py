@@ -55,6 +55,16 @@ def test_pointwise_scores(tmp_path):
     assert (group["n"], group["missing"], group["agreement"]) == (4, 1, pytest.approx(2 / 3))
 
 
+@pytest.mark.parametrize("form", ["pairwise", "pointwise"])
+def test_rows_without_a_human_label_are_counted_in_the_text_too(tmp_path, form):
+    path, asked = tmp_path / "some.csv", PAIRWISE if form == "pairwise" else ("--human", "label", "--judge", "one")
+    path.write_text("label,one,two\n" + "1,1,1\n2,2,2\n1,2,1\n" * 4 + ",1,1\n" * 7)
+    lines = [line.split() for line in called(path, *asked).output.splitlines()]
+    (head,) = (line for line in lines if "unlabelled" in line)
+    assert head[-1] == "unlabelled"
+    assert lines[lines.index(head) + 2][-1] == "7"  # below the rule
+
+
 def test_without_json_there_is_a_table(table):
     found = called(table, *PAIRWISE)
     assert "right in both orders" in found.output

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import llmlab as ll
 from llmlab.base.errors import FileRuleError, LlmlabError
 from llmlab.bundle.bundle import Bundle
 from llmlab.cli.imports import import_file
-from llmlab.foreign.datasets import kind_of
+from llmlab.foreign.datasets import kind_of, promptfoo_bundles
 
 FILES = Path(__file__).parent / "files"
 
@@ -252,3 +253,86 @@ def test_a_configuration_reads_no_tests_from_outside_its_folder(tmp_path):
         (tmp_path / "promptfooconfig.yaml").write_text(f"tests: {name}\n", encoding="utf-8")
         with pytest.raises(FileRuleError):
             ll.GoldenSet.from_promptfoo(tmp_path / "promptfooconfig.yaml")
+
+
+def warned(read, path):
+    """What the reader made of it, and the sentences on what it left out."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = read(path)
+    return found, " ".join(str(one.message) for one in told)
+
+
+def test_defaults_scenarios_and_assertions_beside_a_json_value_are_counted(tmp_path):
+    checks = "[{type: contains, value: Paris}, {type: equals, value: {city: Paris}}, {type: llm-rubric, value: kind}]"
+    (tmp_path / "c.yaml").write_text(
+        "defaultTest: {options: {transform: x}, threshold: 0.5, metadata: {a: 1}, vars: {lang: en}}\n"
+        "scenarios: [{tests: [{vars: {q: b}}]}]\n"
+        f"tests: [{{vars: {{q: a}}, assert: {checks}}}]\n",
+        encoding="utf-8",
+    )
+    (case,), said = warned(ll.GoldenSet.from_promptfoo, tmp_path / "c.yaml")
+    assert case.inputs == {"q": "a", "lang": "en"}
+    assert case.expected == {"city": "Paris"}
+    for what in ("`options`", "`threshold`", "`metadata`", "scenario", "'contains'", "'llm-rubric'"):
+        assert what in said
+    (tmp_path / "c.yaml").write_text("defaultTest: file://default.yaml\ntests: [{vars: {q: a}}]\n", encoding="utf-8")
+    assert "`defaultTest`" in warned(ll.GoldenSet.from_promptfoo, tmp_path / "c.yaml")[1]
+
+
+def test_targets_and_providers_given_as_mappings_are_models(tmp_path):
+    told = {"temperature": 0.3, "config": {"seed": 7}}
+    config = {"prompts": ["{{q}}?"], "targets": ["openai:gpt-4o-mini", {"openai:chat:gpt-4o-2024-08-06": told}]}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    assert kind_of(tmp_path / "c.json") == "promptfoo"
+    read = promptfoo_bundles(tmp_path / "c.json")
+    models = {name: (fields["model"], fields.get("seed")) for name, fields in read.fields.items()}
+    assert models == {
+        "prompt1_model1": ("openai/gpt-4o-mini", None),
+        "prompt1_model2": ("openai/gpt-4o-2024-08-06", 7),
+    }
+    assert ["`temperature` of a provider" in what for what in read.left_out] == [True]
+
+
+def test_fields_of_an_item_and_pages_of_a_data_set_that_are_left_out_are_counted(tmp_path):
+    """DeepEval's goldens have Langfuse's two fields, and more."""
+    more = {"actual_output": "A", "context": ["c"], "retrieval_context": ["d"], "additional_metadata": {"a": 1}}
+    (tmp_path / "goldens.json").write_text(
+        json.dumps([{"input": "Q", "expected_output": "E", **more, "comments": None}])
+    )
+    (case,), said = warned(ll.GoldenSet.from_langfuse, tmp_path / "goldens.json")
+    assert (case.question, case.expected) == ("Q", ("E",))
+    assert all(f"`{name}`" in said for name in more)
+    assert "comments" not in said
+    page = {"data": [{"id": "i", "input": "Q", "expectedOutput": "E"}], "meta": {"page": 1, "totalPages": 3}}
+    (tmp_path / "page.json").write_text(json.dumps(page))
+    assert "page of the data set (2 times)" in warned(ll.GoldenSet.from_langfuse, tmp_path / "page.json")[1]
+    page["meta"]["totalPages"] = 1
+    (tmp_path / "page.json").write_text(json.dumps(page))
+    assert not warned(ll.GoldenSet.from_langfuse, tmp_path / "page.json")[1]
+
+
+@pytest.mark.parametrize("ending", ["JSONL", "ndjson", "NDJSON"])
+def test_items_on_lines_are_known_whatever_the_case_of_the_ending(tmp_path, ending):
+    path = tmp_path / f"items.{ending}"
+    path.write_text('{"input": "Q", "expectedOutput": "E"}\n{"input": "R", "expectedOutput": "F"}\n')
+    assert kind_of(path) == "langfuse"
+    assert len(ll.GoldenSet.from_langfuse(path)) == 2
+
+
+def test_a_provider_of_promptfoo_results_may_be_a_text(tmp_path):
+    providers = ["openai:gpt-4o-mini", {"id": "openai:gpt-4o", "label": "large"}, {"id": "openai:gpt-4o"}]
+    results = [
+        {
+            "promptIdx": n,
+            "testIdx": 0,
+            "provider": provider,
+            "vars": {"q": "a"},
+            "response": {"output": "x"},
+            "score": 1,
+        }
+        for n, provider in enumerate(providers)
+    ]
+    (tmp_path / "r.json").write_text(json.dumps({"results": {"results": results}}))
+    names = ll.Results.from_promptfoo(tmp_path / "r.json").variants
+    assert [name.partition(",")[0] for name in names] == ["openai:gpt-4o-mini", "large", "openai:gpt-4o"]
