@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from llmlab.results.comparison import Comparison
-from llmlab.results.score_file import read_scores
+from llmlab.results.elsewhere import read_scores
 
 __all__ = ["compare"]
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmlab import gate as room
+from llmlab import results as measured
 from llmlab import stats
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import Interval, counted
@@ -22,7 +23,7 @@ from llmlab.gate.looks import Price
 from llmlab.gate.policy import Arms, Floor, Requirement, Rules, relative_share
 from llmlab.gate.validity import judges_of
 from llmlab.results.results import Results
-from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of, tipping_of
+from llmlab.results.scores import BEYOND_SEEN, CaseDesign, ScoreTable, scale_of
 from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above
@@ -201,7 +202,10 @@ class _Reader:
             "non_inferior": [(-self.margin, 1 - asked)],
         }.get(self.part.rule, [])
         arms, times = (self.table, self.baseline, self.candidate, chosen), 1.0 - sign * (self.share or 0.0)
-        points = [tipping_of(*arms, sign=sign, above=above, alpha=alpha, times=times) for above, alpha in claims]
+        points = [
+            measured.tipping.tipping_of(*arms, sign=sign, above=above, alpha=alpha, times=times)
+            for above, alpha in claims
+        ]
         known = (point for point in points if point is not None)
         first = min(known, key=lambda point: point.value if point.above else -point.value, default=None)
         return () if first is None else (first.unless(self.metric.unit),)

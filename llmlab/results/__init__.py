@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from llmlab.results import files as files
     from llmlab.results import labelled as labelled
     from llmlab.results import summary as summary
+    from llmlab.results import tipping as tipping
     from llmlab.results.comparing import compare_tables as compare_tables
     from llmlab.results.comparison import Comparison as Comparison
     from llmlab.results.comparison import PairedRow as PairedRow
+    from llmlab.results.elsewhere import Scores as Scores
+    from llmlab.results.elsewhere import read_scores as read_scores
     from llmlab.results.results import Results as Results
-    from llmlab.results.score_file import Scores as Scores
-    from llmlab.results.score_file import read_scores as read_scores
     from llmlab.results.scores import Metric as Metric
     from llmlab.results.scores import ScoreTable as ScoreTable
     from llmlab.results.scores import score_table as score_table

@@ -12,7 +12,8 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
 from llmlab.results.comparison import PairedRow, missing_notes
-from llmlab.results.scores import ScoreTable, Tipping, tipping_of
+from llmlab.results.scores import ScoreTable
+from llmlab.results.tipping import Tipping, tipping_of
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.burdens import holm, non_inferior, unanimous
 from llmlab.stats.paired import PairedDifference, mean_difference

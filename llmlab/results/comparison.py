@@ -13,7 +13,8 @@ from llmlab.base.cells import Chip
 from llmlab.base.numbers import Interval, counted, more_cases, number, p_text, rounded_count, with_unit
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown, frame
-from llmlab.results.scores import BEYOND_SEEN, Metric, Tipping, above_share, scale_of, two_digits
+from llmlab.results.scores import BEYOND_SEEN, Metric, above_share, scale_of, two_digits
+from llmlab.results.tipping import Tipping
 from llmlab.stats.paired import PairedDifference
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 import numpy as np
 
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import counted, number, with_unit
+from llmlab.base.numbers import number
 from llmlab.golden.cases import GoldenSet
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Aggregation, reduce_repeats
-from llmlab.stats.paired import tipping_point
 from llmlab.stats.standard_error import effective_size
 
 if TYPE_CHECKING:
@@ -34,11 +33,9 @@ __all__ = [
     "Cells",
     "Metric",
     "ScoreTable",
-    "Tipping",
     "above_share",
     "scale_of",
     "score_table",
-    "tipping_of",
     "two_digits",
 ]
 
@@ -478,54 +475,3 @@ def two_digits(value: float) -> str:
     ('0.035', '1,200')
     """
     return number(float(f"{value:.2g}"))
-
-
-class Tipping(NamedTuple):
-    """What the unscored answers of an arm would have to be, on average, for a claim to fall: above or below a value."""
-
-    arm: str
-    answers: int
-    above: bool
-    value: float
-
-    def unless(self, unit: str) -> str:
-        """What lost answers would have to be for a claim to fall, as a clause."""
-        verb = {"s": "took", "USD": "cost"}.get(unit, "was" if self.answers == 1 else "were")
-        more, lost = "over" if self.above else "under", counted(self.answers, "lost answer")
-        value = with_unit(two_digits(self.value), f" {unit}" if unit else "")
-        return f"it holds unless the {lost} of {self.arm} {verb} {more} {value} on average"
-
-
-def tipping_of(
-    table: ScoreTable,
-    base: int,
-    arm: int,
-    chosen: NDArray[np.bool_],
-    *,
-    sign: float,
-    above: float,
-    alpha: float,
-    times: float = 1.0,
-) -> Tipping | None:
-    """What lost answers would have to be, on average, for "sign * (arm - times * base) is above `above`" to fall.
-
-    Those of `arm` where it has any that no bound of the metric's holds up, the base's then at their worst; else those
-    of the base. None where nothing was lost, or what was is known to lie beyond the point.
-    """
-    if (ends := table.pessimistic([base, arm], chosen)) is None:
-        return None
-    factors = (-sign * times, sign)
-    arms = [ends[1 if factors[column] < 0 else 0][:, column] for column in (0, 1)]
-    for column in (1, 0):
-        name, factor = (base, arm)[column], factors[column]
-        tried, scored = table.attempted[chosen, name].clip(min=1), table.scored[chosen, name]
-        held = table.metric.low if factor > 0 else table.metric.high  # the end that hurts the claim in this arm
-        if held is None and (lost := int((tried - scored).sum())):
-            arms[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
-            known, slopes = factors[0] * arms[0] + factors[1] * arms[1] - above, factor * (1 - scored / tried)
-            value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
-            kindest = ((ends[1 if factor > 0 else 0][:, column] - arms[column]) * tried).sum() / lost
-            if value is None or factor * (kindest - value) < 0:
-                return None
-            return Tipping(table.variants[name], lost, factor < 0, value)
-    return None

@@ -57,7 +57,6 @@ __all__ = [
     "sign_flips",
     "t_difference",
     "tables_above",
-    "tipping_point",
 ]
 
 ENOUGH_FOR_T = 10  # cases: with fewer the degrees of freedom say it
@@ -340,33 +339,3 @@ def relative_margin_difference(
     change = paired_differences(cand, (1 + margin) * base)
     result = _mean(floats(change, "change"), clusters, weights=weights, bounds=bounds, level=level)
     return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")
-
-
-def tipping_point(
-    known: ArrayLike,
-    slopes: ArrayLike,
-    clusters: ArrayLike | None = None,
-    *,
-    weights: ArrayLike | None = None,
-    alpha: float,
-) -> float | None:
-    """The x at which the mean of known + slopes * x, shape (n,), is no longer above 0 at a one-sided `alpha`.
-
-    `slopes` have one sign: what is missing hurts the more, the larger (below 0) or the smaller (above 0) it is. None
-    where the claim falls at any x, or at none. The mean is linear in x and its CR2 variance, whose degrees of freedom
-    depend on the clusters alone, a square; so x is a root of mean^2 - t^2 se^2.
-
-    >>> round(tipping_point([1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 0.0], [0, 0, 0, 0, 0, 0, -1.0], alpha=0.025), 3)
-    1.01
-    """
-    d, slope = floats(known, "known", at_least=2), floats(slopes, "slopes", at_least=2)
-    w = None if weights is None else np.asarray(weights, dtype=np.float64)
-    errors = [standard_error(values, clusters, weights=weights) for values in (d, slope, d + slope)]
-    at_0, square, both = (error.se**2 for error in errors)
-    mean, rise = (float(np.average(values, weights=w)) for values in (d, slope))
-    t2 = t_quantile(1 - alpha, errors[0].df) ** 2
-    parts = [rise**2 - t2 * square, 2 * mean * rise - t2 * (both - at_0 - square), mean**2 - t2 * at_0]
-    # A double root, at alpha .5, is right to half the digits.
-    real = [float(x.real) for x in np.roots(parts) if abs(float(x.imag)) < 1e-6 * (1 + abs(float(x.real)))]
-    there = [x for x in real if mean + rise * x > -1e-6 * abs(mean)]
-    return (max if rise < 0 else min)(there, default=None)

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 from llmlab.base.errors import FileRuleError
-from llmlab.results.score_file import read_scores
+from llmlab.results.elsewhere import read_scores
 
 
 @pytest.mark.parametrize(("yes", "no"), [("pass", "FAIL"), ("Passed", "failed"), ("yes", "No"), ("TRUE", "false")])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
 from llmlab.golden.cases import Case, GoldenSet
-from llmlab.results.score_file import read_scores
+from llmlab.results.elsewhere import read_scores
 from llmlab.results.scores import CaseGroups, Metric, score_table
 from tests.made_results import made
 

@@ -40,8 +40,8 @@ from llmlab.judge.judges import Judge
 from llmlab.notebook.parameters import read_parameters
 from llmlab.notebook.run import read_notebook
 from llmlab.production.policy import RolloutPolicy
+from llmlab.results.elsewhere import read_scores
 from llmlab.results.results import Results
-from llmlab.results.score_file import read_scores
 from llmlab.retrieval.metrics import evaluate
 from llmlab.retrieval.trec import read_qrels, read_run
 from llmlab.search.corpus import Corpus
