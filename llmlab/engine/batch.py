@@ -26,7 +26,7 @@ from llmlab.base.cells import Chip
 from llmlab.base.documents import Strict, broken_rule, json_lines, read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError, LlmlabError, RequestRefusedError
 from llmlab.base.numbers import counted
-from llmlab.base.private import excerpt, secrets_now
+from llmlab.base.private import Secrets, excerpt, scrub, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.clients.access import KeyHeader
 from llmlab.clients.anthropic import AnthropicClient
@@ -47,6 +47,7 @@ WIRES: dict[str, Literal["chat", "messages"]] = {"": "chat", "messages": "messag
 PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
 POLL_EVERY_S = 30.0
+LONGEST_REASON_CHARS = 80
 LIST, REQUESTS = "batches.json", "requests.jsonl"
 DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
 
@@ -352,7 +353,7 @@ def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str
             raise DataError(f"the provider's answer to {file.file} has a line that is not of this run ({key[:12]})")
         answer = _answer(line, client, Request.from_json(requests[key]).model)
         if isinstance(answer, str):
-            failed[answer] += 1
+            failed[_reason(answer, secrets)] += 1
         else:
             answers[key] = answer.scrubbed(secrets)
 
@@ -366,28 +367,33 @@ def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str
 
 
 def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Generation | str:
-    """The answer in a line, at half the price; or why there is none."""
+    """The answer in a line, at half the price; or why there is none, in the provider's words as they came."""
     if "result" in line:  # Anthropic's
         result = _mapping(line["result"])
         if result.get("type") != "succeeded":
             error = _mapping(_mapping(result.get("error")).get("error"))
-            return f"{result.get('type')}{': ' if error else ''}{excerpt(str(error.get('message', '')), limit=80)}"
+            return f"{result.get('type')}{': ' if error else ''}{error.get('message', '')}"
         status, body = 200, _mapping(result.get("message"))
     else:
         response = _mapping(line.get("response"))
         status, body = int(response.get("status_code") or 0), _mapping(response.get("body"))
         if not response:
             error = _mapping(line.get("error"))
-            return excerpt(str(error.get("code") or error.get("message") or "no response"), limit=80)
+            return str(error.get("code") or error.get("message") or "no response")
     if status != 200:
         refused = refused_generation(status, json.dumps(body))
-        return refused or excerpt(f"status {status}: {_mapping(body.get('error')).get('message', '')}", limit=80)
+        return refused or f"status {status}: {_mapping(body.get('error')).get('message', '')}"
     try:
         answer = client.wire.read_answer(body)
     except LlmlabError as error:
-        return excerpt(str(error), limit=80)
+        return str(error)
     usd = client.price_usd(model, answer["usage"])
     return Generation(**answer, cost_usd=None if usd is None else usd * PRICE_FACTOR)
+
+
+def _reason(text: str, secrets: Secrets) -> str:
+    """Why there is no answer, as it may be kept: without any secret, and cut only then."""
+    return excerpt(scrub(text, secrets=secrets), limit=LONGEST_REASON_CHARS)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

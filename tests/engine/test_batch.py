@@ -1,5 +1,6 @@
 """Batches against a server that behaves as the two providers document: any order, partial failure, expiry."""
 
+import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -216,3 +217,30 @@ def test_a_refused_upload_may_be_sent_again_and_what_was_stored_is_remembered(
     monkeypatch.undo()
     ll.run(bundle, GOLDEN, client=ll.FakeClient("x", fingerprint=client.fingerprint), store=store, progress=False)
     assert write(tmp_path / "none").already == batches.Batches.load(tmp_path / "none").already == 6
+
+
+def coded(key):
+    return base64.b64encode(key.encode()).decode()
+
+
+@pytest.mark.parametrize("secret", ["OPENAI_API_KEY", "MAIL_PASSWORD"])
+@pytest.mark.parametrize("spelled", [str, coded])
+def test_no_secret_that_a_provider_repeats_is_kept(provider, write, night, store, monkeypatch, secret, spelled):
+    key = "tr0ub4dor-and-three-horses"
+    monkeypatch.setenv(secret, key)
+    write()
+    batches.send_batches(night)
+    shown = spelled(key)
+    tails = [
+        {"response": None, "error": {"code": f"bad {shown}"}},
+        {"response": {"status_code": 200, "body": {"error": {"message": f"x {shown}"}}}},
+        {"response": {"status_code": 401, "body": {"error": {"message": f"x {shown}"}}}},
+        {"result": {"type": f"bad {shown}"}},
+        {"result": {"type": "errored", "error": {"error": {"message": f"{'x' * 55} {shown}"}}}},
+        {"result": {"type": "succeeded", "message": {"error": {"message": f"x {shown}"}}}},
+    ]
+    lines = [{"custom_id": line["custom_id"], **tail} for line, tail in zip(provider.lines, tails, strict=True)]
+    monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+    (file,) = batches.read_batches(night, store=store).files
+    assert sum(file.failed.values()) == 6
+    assert shown[:12] not in (night / "batches.json").read_text()
