@@ -28,7 +28,7 @@ from llmlab.base.errors import DataError, FileRuleError, LlmlabError, RequestRef
 from llmlab.base.numbers import counted
 from llmlab.base.private import Secrets, excerpt, scrub, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.clients.access import KeyHeader
+from llmlab.clients.access import AccessSettings, KeyHeader
 from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.base import Generation, Request, Usage, estimated_bytes
 from llmlab.clients.call_store import CallStore
@@ -59,6 +59,7 @@ class BatchFile(Strict):
         file, calls, model: its name, how many calls it has, and to whom they go (`provider/id`).
         wire: "chat" for chat completions, "messages" for Anthropic's.
         base_url, key_env, key_header: where it is sent, and the NAME of the variable with the key.
+        api_version, headers: as of `Access`; headers name the variables with their values.
         usd_at_most: what the calls cost one by one, at most; None = not known.
         id, state: the provider's; "sending" before it is known, "" before it is sent.
         stored, failed: answers that came, and calls that got none, by reason.
@@ -76,6 +77,8 @@ class BatchFile(Strict):
     state: str = ""
     stored: int = 0
     failed: Mapping[str, int] = {}
+    api_version: str | None = None
+    headers: Mapping[str, str] = {}
 
     @property
     def read(self) -> bool:
@@ -85,7 +88,8 @@ class BatchFile(Strict):
     def client(self) -> HttpClient:
         """Who asks the provider; prices are those of its public list."""
         kind: type[AnthropicClient | OpenAIClient] = {"messages": AnthropicClient, "chat": OpenAIClient}[self.wire]
-        return kind(self.base_url, api_key_env=self.key_env, key_header=self.key_header)
+        more: AccessSettings = {"api_version": self.api_version, "headers": self.headers, "key_header": self.key_header}
+        return kind(self.base_url, api_key_env=self.key_env, **more)
 
 
 class Line(NamedTuple):
@@ -168,7 +172,8 @@ def write_batches(
         options: client, endpoints, store and base, as of `run`.
 
     Raises:
-        DataError: the folder has batches, or a model is reached by a client that speaks neither protocol.
+        DataError: the folder has batches, or a model is reached by a client that speaks neither protocol, or by one of
+            chat completions with an `api_version`.
     """
     folder = Path(folder)
     if (folder / LIST).exists():
@@ -178,6 +183,12 @@ def write_batches(
     able = {name: of for name, of in plan.clients.items() if isinstance(of, HttpClient) and of.wire.name in WIRES}
     if others := [name for name in plan.clients if name not in able]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
+    for name, client in able.items():
+        if client.wire.name == "" and (version := client.accesses[0].api_version) is not None:
+            raise DataError(
+                f"{name}: {client.fingerprint} is asked with api_version {version}, which no batch here can be; use "
+                "run, or an address without a version, such as https://NAME.openai.azure.com/openai/v1"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     waiting: dict[tuple[str, str], tuple[HttpClient, list[Line]]] = {}  # by model and who answers
     already, requests = 0, []
@@ -283,6 +294,8 @@ def _file(name: str, lines: list[Line], *, model: str, client: HttpClient) -> Ba
         key_env=access.key_env,
         key_header=access.key_header or wire.key_header(access),
         usd_at_most=total_usd(line.usd_at_most for line in lines),
+        api_version=access.api_version,
+        headers=dict(access.headers),
     )
 
 
@@ -291,7 +304,9 @@ def _line(call: Call, request: Request, client: HttpClient) -> Line:
         raise ValueError(
             f"case {call.case.id!r} has user turns that wait for answers, which no batch can hold; use run"
         )
-    body = client.wire.body(request, name=client.accesses[0].deployment or request.model.id, stream=False)
+    access = client.accesses[0]
+    whole = client.wire.body(request, name=access.deployment or request.model.id, stream=False)
+    body = {name: value for name, value in whole.items() if name not in access.drop}
     if client.wire.name == "messages":
         line: dict[str, Any] = {"custom_id": call.key, "params": body}
     else:

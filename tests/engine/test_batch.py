@@ -244,3 +244,32 @@ def test_no_secret_that_a_provider_repeats_is_kept(provider, write, night, store
     (file,) = batches.read_batches(night, store=store).files
     assert sum(file.failed.values()) == 6
     assert shown[:12] not in (night / "batches.json").read_text()
+
+
+def test_what_the_endpoints_say_holds_for_batches_too(asked, provider, store, night, tmp_path, monkeypatch):
+    kind, _, _ = asked
+    monkeypatch.setenv("TEAM", "blue")
+    bundle = ll.Bundle.from_prompt("{{ question }}", model=MODELS[kind], max_tokens=20, temperature=0.0)
+    rules = f"{{base_url: {provider.url}/v1, drop: [temperature], headers: {{X-Team: TEAM}}, key_env: TEAM}}"
+    (tmp_path / "endpoints.yaml").write_text(f"endpoints: {{{bundle.model.provider}: {rules}}}")
+    batches.write_batches(bundle, GOLDEN, folder=night, endpoints=tmp_path / "endpoints.yaml", store=store)
+    batches.send_batches(night)
+    assert batches.read_batches(night, store=store).done
+    bodies = [line.get("body") or line["params"] for line in provider.lines]
+    assert len(bodies) == 6
+    assert not any("temperature" in body or body.get("stream") for body in bodies)
+    assert {fields.get("X-Team") for _, _, fields, _ in provider.seen} == {"blue"}
+    assert "blue" not in (night / "batches.json").read_text()
+
+
+def test_a_version_of_the_api_is_sent_or_refused_before_anything_is_written(asked, provider, write, night):
+    kind, _, client = asked
+    versioned = type(client)(f"{provider.url}/v1", api_version="2024-10-21")
+    if kind == "chat":  # Azure's
+        with pytest.raises(DataError, match="api_version"):
+            write(by=versioned)
+        assert not night.exists()
+        return
+    write(by=versioned)
+    batches.send_batches(night)
+    assert {fields.get("anthropic-version") for _, _, fields, _ in provider.seen} == {"2024-10-21"}
