@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -97,6 +97,14 @@ class Line(NamedTuple):
 
     content: bytes
     usd_at_most: Decimal | None
+
+
+class Fetched(NamedTuple):
+    """What a provider says of a batch: its state, its lines where it is done, and its words where it has none."""
+
+    state: str
+    lines: Sequence[Mapping[str, Any]]
+    why: str
 
 
 class _Listed(Strict):
@@ -250,9 +258,10 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
         while True:
             for place, file in enumerate(batches.files):
                 if file.id and not file.read:
-                    state, lines = run_in_background(partial(_fetched, file))
-                    now = file.model_copy(update={"state": state})
-                    batches = _with(batches, place, _kept(now, lines, requests, calls) if state in DONE else now)
+                    fetched = run_in_background(partial(_fetched, file))
+                    now = file.model_copy(update={"state": fetched.state})
+                    done = fetched.state in DONE
+                    batches = _with(batches, place, _kept(now, fetched, requests, calls) if done else now)
             batches.save()
             if not wait or all(file.read or not file.id for file in batches.files):
                 return batches
@@ -342,12 +351,12 @@ def _upload_form(name: str, content: bytes) -> tuple[bytes, str]:
     return form + f"\r\n--{limit}--\r\n".encode("ascii"), f"multipart/form-data; boundary={limit}"
 
 
-async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:
-    """The state of a batch, and its lines where it is done."""
+async def _fetched(file: BatchFile) -> Fetched:
     async with aclosing(file.client()) as client:
         if file.wire == "messages":
             place = f"/v1/messages/batches/{file.id}"
-            state = str(read_json(await client.fetch("GET", place)).get("processing_status"))
+            reply = read_json(await client.fetch("GET", place))
+            state = str(reply.get("processing_status"))
             places = [f"{place}/results"] if state in DONE else []
         else:
             reply = read_json(await client.fetch("GET", f"/batches/{file.id}"))
@@ -355,14 +364,23 @@ async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:
             names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
             places = [f"/files/{name}/content" for name in names if name]
         bodies = [await client.fetch("GET", place) for place in places]
-    return state, [read_json(line) for body in bodies for line in body.splitlines() if line.strip()]
+    lines = [read_json(line) for body in bodies for line in body.splitlines() if line.strip()]
+    return Fetched(state, lines, _why(reply))
 
 
-def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str, str], calls: CallStore) -> BatchFile:
+def _why(reply: Mapping[str, Any]) -> str:
+    """The provider's words on a batch that failed as a whole, "" where it has none."""
+    data = _mapping(reply.get("errors")).get("data")
+    errors = [_mapping(error) for error in data] if isinstance(data, list) else []
+    words = [str(error.get("message") or error.get("code") or "") for error in errors]
+    return "; ".join(filter(None, dict.fromkeys(words)))
+
+
+def _kept(file: BatchFile, fetched: Fetched, requests: Mapping[str, str], calls: CallStore) -> BatchFile:
     """The file with how many of its calls were answered; their answers are in the store."""
     client, secrets, failed = file.client(), secrets_now(), Counter[str]()
     answers: dict[str, Generation] = {}
-    for line in lines:
+    for line in fetched.lines:
         key = str(line.get("custom_id"))
         if key not in requests:
             raise DataError(f"the provider's answer to {file.file} has a line that is not of this run ({key[:12]})")
@@ -377,7 +395,8 @@ def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str
 
     run_in_background(store)
     if silent := file.calls - len(answers) - sum(failed.values()):
-        failed["not in the provider's answer"] = silent
+        why = f"batch {file.state}: {fetched.why}" if fetched.why else "not in the provider's answer"
+        failed[_reason(why, secrets)] += silent
     return file.model_copy(update={"stored": len(answers), "failed": {why: n for why, n in failed.items() if n}})
 
 

@@ -273,3 +273,19 @@ def test_a_version_of_the_api_is_sent_or_refused_before_anything_is_written(aske
     write(by=versioned)
     batches.send_batches(night)
     assert {fields.get("anthropic-version") for _, _, fields, _ in provider.seen} == {"2024-10-21"}
+
+
+@pytest.mark.parametrize("errors", [{"data": [{"message": "Enqueued limit, of-chat"}] * 2}, {"data": None}, None])
+def test_a_batch_that_failed_as_a_whole_gives_the_providers_reason(
+    asked, provider, write, night, store, monkeypatch, errors
+):
+    if asked[0] == "messages":
+        pytest.skip("Anthropic's batches do not fail as a whole")
+    write()
+    batches.send_batches(night)
+    monkeypatch.setattr(provider, "reply", lambda *_: {"id": "batch_1", "status": "failed", "errors": errors})
+    read = batches.read_batches(night, store=store)
+    ((why, calls),) = read.files[0].failed.items()
+    assert (calls, read.done) == (6, True)
+    assert why.count("Enqueued limit") == bool(errors and errors["data"])
+    assert "of-chat" not in why
