@@ -334,12 +334,28 @@ async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
         if file.wire == "messages":
             body = b'{"requests":[' + b",".join(content.splitlines()) + b"]}"
             reply = read_json(await client.fetch("POST", "/v1/messages/batches", data=body))
-            return {"id": str(reply["id"]), "state": str(reply.get("processing_status", "in_progress"))}
+            return {"id": _id(reply, file), "state": str(reply.get("processing_status", "in_progress"))}
         form, sort = _upload_form(file.file, content)
         uploaded = read_json(await client.fetch("POST", "/files", data=form, content_type=sort))
+        if not uploaded.get("id"):
+            raise RequestRefusedError(f"{file.file} was uploaded, but the answer names no id: {_said(uploaded)}")
         about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         reply = read_json(await client.fetch("POST", "/batches", data=json.dumps(about).encode("ascii")))
-        return {"id": str(reply["id"]), "state": str(reply.get("status", "validating"))}
+        return {"id": _id(reply, file), "state": str(reply.get("status", "validating"))}
+
+
+def _id(reply: Mapping[str, Any], file: BatchFile) -> str:
+    """The id of a batch that was started; DataError where the provider names none, so that it may run or not."""
+    if not (known := reply.get("id")):
+        raise DataError(
+            f"{file.file} was sent, but the provider's answer names no batch: {_said(reply)}; look at its list of "
+            "batches, and send it with --again where it is not there"
+        )
+    return str(known)
+
+
+def _said(reply: Mapping[str, Any]) -> str:
+    return excerpt(scrub(json.dumps(reply)))
 
 
 def _upload_form(name: str, content: bytes) -> tuple[bytes, str]:
@@ -402,21 +418,23 @@ def _kept(file: BatchFile, fetched: Fetched, requests: Mapping[str, str], calls:
 
 def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Generation | str:
     """The answer in a line, at half the price; or why there is none, in the provider's words as they came."""
+    code: Any
     if "result" in line:  # Anthropic's
         result = _mapping(line["result"])
         if result.get("type") != "succeeded":
             error = _mapping(_mapping(result.get("error")).get("error"))
             return f"{result.get('type')}{': ' if error else ''}{error.get('message', '')}"
-        status, body = 200, _mapping(result.get("message"))
+        code, body = 200, _mapping(result.get("message"))
     else:
         response = _mapping(line.get("response"))
-        status, body = int(response.get("status_code") or 0), _mapping(response.get("body"))
+        code, body = response.get("status_code"), _mapping(response.get("body"))
         if not response:
             error = _mapping(line.get("error"))
             return str(error.get("code") or error.get("message") or "no response")
+    status = int(code) if str(code).isdecimal() else 0
     if status != 200:
         refused = refused_generation(status, json.dumps(body))
-        return refused or f"status {status}: {_mapping(body.get('error')).get('message', '')}"
+        return refused or f"status {code}: {_mapping(body.get('error')).get('message', '')}"
     try:
         answer = client.wire.read_answer(body)
     except LlmlabError as error:

@@ -289,3 +289,34 @@ def test_a_batch_that_failed_as_a_whole_gives_the_providers_reason(
     assert (calls, read.done) == (6, True)
     assert why.count("Enqueued limit") == bool(errors and errors["data"])
     assert "of-chat" not in why
+
+
+@pytest.mark.parametrize("without_id", ["/v1/files", "batches"])
+def test_an_answer_without_an_id_is_an_error_and_the_file_is_never_taken_for_sent(
+    asked, provider, write, night, monkeypatch, without_id
+):
+    write()
+    usual = provider.reply
+    broken = {"error": "of-chat of-messages"}
+    replies = {True: lambda *_: broken, False: usual}
+    monkeypatch.setattr(provider, "reply", lambda *args: replies[args[1].endswith(without_id)](*args))
+    if asked[0] == "messages" and without_id == "/v1/files":
+        pytest.skip("Anthropic's has no upload")
+    with pytest.raises(LlmlabError, match="001") as caught:
+        batches.send_batches(night)
+    assert f"of-{asked[0]}" not in str(caught.value)
+    (file,) = batches.Batches.load(night).files
+    assert (file.id, file.state) == ("", "" if without_id == "/v1/files" else "sending")
+
+
+@pytest.mark.parametrize("code", ["OK", None, [200], "²", -1])
+def test_a_status_that_is_no_number_is_a_call_without_an_answer(provider, write, night, store, monkeypatch, code):
+    write()
+    batches.send_batches(night)
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+    response = {"status_code": code, "body": body}
+    lines = [{"custom_id": line["custom_id"], "response": response} for line in provider.lines]
+    monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+    (file,) = batches.read_batches(night, store=store).files
+    assert (file.stored, sum(file.failed.values())) == (0, 6)
+    assert str(code) in next(iter(file.failed))
