@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -24,7 +25,7 @@ import pydantic
 from llmlab.base.background import run_in_background
 from llmlab.base.cells import Chip
 from llmlab.base.documents import Strict, broken_rule, json_lines, read_bytes, write_whole
-from llmlab.base.errors import DataError, FileRuleError, LlmlabError, RequestRefusedError
+from llmlab.base.errors import CallError, DataError, FileRuleError, LlmlabError, RequestRefusedError
 from llmlab.base.numbers import counted
 from llmlab.base.private import Secrets, excerpt, scrub, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
@@ -48,6 +49,7 @@ PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
 POLL_EVERY_S = 30.0
 LONGEST_REASON_CHARS = 80
+STRANGE_SHOWN = 3
 LIST, REQUESTS = "batches.json", "requests.jsonl"
 DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
 
@@ -100,10 +102,11 @@ class Line(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a provider says of a batch: its state, its lines where it is done, and its words where it has none."""
+    """What a provider says of a batch: its state, its lines where it is done, what is no line, and why it failed."""
 
     state: str
     lines: Sequence[Mapping[str, Any]]
+    torn: Sequence[str]
     why: str
 
 
@@ -380,8 +383,15 @@ async def _fetched(file: BatchFile) -> Fetched:
             names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
             places = [f"/files/{name}/content" for name in names if name]
         bodies = [await client.fetch("GET", place) for place in places]
-    lines = [read_json(line) for body in bodies for line in body.splitlines() if line.strip()]
-    return Fetched(state, lines, _why(reply))
+    lines, torn = [], []
+    for line in (line for body in bodies for line in body.splitlines() if line.strip()):
+        try:
+            lines.append(read_json(line))
+        except CallError as error:
+            torn.append(error)
+    if torn and not lines:  # no file of answers: nothing is lost, and it may be asked for again
+        raise torn[0]
+    return Fetched(state, lines, [str(error) for error in torn], _why(reply))
 
 
 def _why(reply: Mapping[str, Any]) -> str:
@@ -394,23 +404,34 @@ def _why(reply: Mapping[str, Any]) -> str:
 
 def _kept(file: BatchFile, fetched: Fetched, requests: Mapping[str, str], calls: CallStore) -> BatchFile:
     """The file with how many of its calls were answered; their answers are in the store."""
-    client, secrets, failed = file.client(), secrets_now(), Counter[str]()
+    client, secrets = file.client(), secrets_now()
     answers: dict[str, Generation] = {}
+    without: dict[str, str] = {}
+    strange = [f"unreadable: {_reason(problem, secrets)}" for problem in fetched.torn]
     for line in fetched.lines:
         key = str(line.get("custom_id"))
         if key not in requests:
-            raise DataError(f"the provider's answer to {file.file} has a line that is not of this run ({key[:12]})")
+            strange.append(f"not of this run: {_reason(key, secrets)}")
+            continue
         answer = _answer(line, client, Request.from_json(requests[key]).model)
         if isinstance(answer, str):
-            failed[_reason(answer, secrets)] += 1
+            without[key] = _reason(answer, secrets)
         else:
             answers[key] = answer.scrubbed(secrets)
+    about = f"the provider's answer to {file.file} has {counted(len(strange), 'strange line')}"
+    if strange and not answers and not without:
+        raise DataError(f"{about} and no other ({strange[0]})")
 
     async def store() -> None:
         await asyncio.gather(*(calls.put(key, Request.from_json(requests[key]), answers[key]) for key in answers))
 
     run_in_background(store)
-    if silent := file.calls - len(answers) - sum(failed.values()):
+    if strange:
+        more = f"; and {len(strange) - STRANGE_SHOWN:,} more" if len(strange) > STRANGE_SHOWN else ""
+        shown = "; ".join(strange[:STRANGE_SHOWN])
+        warnings.warn(f"{about}, left out ({shown}{more}); the others are stored", RuntimeWarning, stacklevel=3)
+    failed = Counter(why for key, why in without.items() if key not in answers)
+    if (silent := file.calls - len(answers) - sum(failed.values())) > 0:
         why = f"batch {file.state}: {fetched.why}" if fetched.why else "not in the provider's answer"
         failed[_reason(why, secrets)] += silent
     return file.model_copy(update={"stored": len(answers), "failed": {why: n for why, n in failed.items() if n}})

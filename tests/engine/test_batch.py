@@ -320,3 +320,48 @@ def test_a_status_that_is_no_number_is_a_call_without_an_answer(provider, write,
     (file,) = batches.read_batches(night, store=store).files
     assert (file.stored, sum(file.failed.values())) == (0, 6)
     assert str(code) in next(iter(file.failed))
+
+
+def test_a_foreign_or_torn_line_costs_no_other_answer(provider, write, night, store, monkeypatch, tmp_path):
+    write()
+    batches.send_batches(night)
+    lines = list(provider.results("all"))
+    lines.append({**lines[0], "custom_id": "of-nobody"})
+    raw = b"\n".join(json.dumps(line).encode() for line in lines)
+    torn = raw.replace(b'{"custom_id', b"{'custom_id", 1)
+    usual = provider.reply
+    last = {"/v1/files/err/content": b""}
+    ends = ("/content", "/results")
+    monkeypatch.setattr(
+        provider, "reply", lambda *args: last.get(args[1], torn) if args[1].endswith(ends) else usual(*args)
+    )
+    with pytest.warns(RuntimeWarning, match=r"2 .*of-nobody"):
+        read = batches.read_batches(night, store=store)
+    assert (read.files[0].stored, sum(read.files[0].failed.values()), read.done) == (5, 1, True)
+    assert write(tmp_path / "again").already == 5
+
+
+@pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"custom_id": "of-nobody"}'])
+def test_a_file_without_any_line_of_the_run_is_refused_and_may_be_read_again(
+    provider, write, night, store, monkeypatch, body
+):
+    write()
+    batches.send_batches(night)
+    usual = provider.reply
+    monkeypatch.setattr(
+        provider, "reply", lambda *args: body if args[1].endswith(("/content", "/results")) else usual(*args)
+    )
+    with pytest.raises(LlmlabError):
+        batches.read_batches(night, store=store)
+    monkeypatch.setattr(provider, "reply", usual)
+    assert batches.read_batches(night, store=store).files[0].stored == 6
+
+
+def test_a_call_that_is_told_twice_is_counted_once(provider, write, night, store, monkeypatch):
+    write()
+    batches.send_batches(night)
+    good = list(provider.results("all"))[:5]
+    bad = [{"custom_id": line["custom_id"], "response": None, "error": {"code": "late"}} for line in good]
+    monkeypatch.setattr(provider, "results", lambda wanted: [*good, *bad] if wanted != "bad" else [])
+    (file,) = batches.read_batches(night, store=store).files
+    assert (file.stored, list(file.failed.values())) == (5, [1])
