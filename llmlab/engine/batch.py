@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -24,11 +25,11 @@ import pydantic
 from llmlab.base.background import run_in_background
 from llmlab.base.cells import Chip
 from llmlab.base.documents import Strict, broken_rule, json_lines, read_bytes, write_whole
-from llmlab.base.errors import DataError, FileRuleError, LlmlabError, RequestRefusedError
+from llmlab.base.errors import CallError, DataError, FileRuleError, LlmlabError, RequestRefusedError
 from llmlab.base.numbers import counted
-from llmlab.base.private import excerpt, secrets_now
+from llmlab.base.private import Secrets, excerpt, scrub, secrets_now
 from llmlab.bundle.bundle import Bundle, ModelRef
-from llmlab.clients.access import KeyHeader
+from llmlab.clients.access import AccessSettings, KeyHeader
 from llmlab.clients.anthropic import AnthropicClient
 from llmlab.clients.base import Generation, Request, Usage, estimated_bytes
 from llmlab.clients.call_store import CallStore
@@ -47,6 +48,8 @@ WIRES: dict[str, Literal["chat", "messages"]] = {"": "chat", "messages": "messag
 PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
 POLL_EVERY_S = 30.0
+LONGEST_REASON_CHARS = 80
+STRANGE_SHOWN = 3
 LIST, REQUESTS = "batches.json", "requests.jsonl"
 DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
 
@@ -58,6 +61,7 @@ class BatchFile(Strict):
         file, calls, model: its name, how many calls it has, and to whom they go (`provider/id`).
         wire: "chat" for chat completions, "messages" for Anthropic's.
         base_url, key_env, key_header: where it is sent, and the NAME of the variable with the key.
+        api_version, headers: as of `Access`; headers name the variables with their values.
         usd_at_most: what the calls cost one by one, at most; None = not known.
         id, state: the provider's; "sending" before it is known, "" before it is sent.
         stored, failed: answers that came, and calls that got none, by reason.
@@ -75,6 +79,8 @@ class BatchFile(Strict):
     state: str = ""
     stored: int = 0
     failed: Mapping[str, int] = {}
+    api_version: str | None = None
+    headers: Mapping[str, str] = {}
 
     @property
     def read(self) -> bool:
@@ -84,7 +90,8 @@ class BatchFile(Strict):
     def client(self) -> HttpClient:
         """Who asks the provider; prices are those of its public list."""
         kind: type[AnthropicClient | OpenAIClient] = {"messages": AnthropicClient, "chat": OpenAIClient}[self.wire]
-        return kind(self.base_url, api_key_env=self.key_env, key_header=self.key_header)
+        more: AccessSettings = {"api_version": self.api_version, "headers": self.headers, "key_header": self.key_header}
+        return kind(self.base_url, api_key_env=self.key_env, **more)
 
 
 class Line(NamedTuple):
@@ -92,6 +99,15 @@ class Line(NamedTuple):
 
     content: bytes
     usd_at_most: Decimal | None
+
+
+class Fetched(NamedTuple):
+    """What a provider says of a batch: its state, its lines where it is done, what is no line, and why it failed."""
+
+    state: str
+    lines: Sequence[Mapping[str, Any]]
+    torn: Sequence[str]
+    why: str
 
 
 class _Listed(Strict):
@@ -167,7 +183,8 @@ def write_batches(
         options: client, endpoints, store and base, as of `run`.
 
     Raises:
-        DataError: the folder has batches, or a model is reached by a client that speaks neither protocol.
+        DataError: the folder has batches, or a model is reached by a client that speaks neither protocol, or by one of
+            chat completions with an `api_version`.
     """
     folder = Path(folder)
     if (folder / LIST).exists():
@@ -177,6 +194,12 @@ def write_batches(
     able = {name: of for name, of in plan.clients.items() if isinstance(of, HttpClient) and of.wire.name in WIRES}
     if others := [name for name in plan.clients if name not in able]:
         raise DataError(f"{others[0]}: {plan.clients[others[0]].fingerprint} has no batch API that is known here")
+    for name, client in able.items():
+        if client.wire.name == "" and (version := client.accesses[0].api_version) is not None:
+            raise DataError(
+                f"{name}: {client.fingerprint} is asked with api_version {version}, which no batch here can be; use "
+                "run, or an address without a version, such as https://NAME.openai.azure.com/openai/v1"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     waiting: dict[tuple[str, str], tuple[HttpClient, list[Line]]] = {}  # by model and who answers
     already, requests = 0, []
@@ -238,9 +261,10 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
         while True:
             for place, file in enumerate(batches.files):
                 if file.id and not file.read:
-                    state, lines = run_in_background(partial(_fetched, file))
-                    now = file.model_copy(update={"state": state})
-                    batches = _with(batches, place, _kept(now, lines, requests, calls) if state in DONE else now)
+                    fetched = run_in_background(partial(_fetched, file))
+                    now = file.model_copy(update={"state": fetched.state})
+                    done = fetched.state in DONE
+                    batches = _with(batches, place, _kept(now, fetched, requests, calls) if done else now)
             batches.save()
             if not wait or all(file.read or not file.id for file in batches.files):
                 return batches
@@ -282,6 +306,8 @@ def _file(name: str, lines: list[Line], *, model: str, client: HttpClient) -> Ba
         key_env=access.key_env,
         key_header=access.key_header or wire.key_header(access),
         usd_at_most=total_usd(line.usd_at_most for line in lines),
+        api_version=access.api_version,
+        headers=dict(access.headers),
     )
 
 
@@ -290,7 +316,9 @@ def _line(call: Call, request: Request, client: HttpClient) -> Line:
         raise ValueError(
             f"case {call.case.id!r} has user turns that wait for answers, which no batch can hold; use run"
         )
-    body = client.wire.body(request, name=client.accesses[0].deployment or request.model.id, stream=False)
+    access = client.accesses[0]
+    whole = client.wire.body(request, name=access.deployment or request.model.id, stream=False)
+    body = {name: value for name, value in whole.items() if name not in access.drop}
     if client.wire.name == "messages":
         line: dict[str, Any] = {"custom_id": call.key, "params": body}
     else:
@@ -309,12 +337,28 @@ async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
         if file.wire == "messages":
             body = b'{"requests":[' + b",".join(content.splitlines()) + b"]}"
             reply = read_json(await client.fetch("POST", "/v1/messages/batches", data=body))
-            return {"id": str(reply["id"]), "state": str(reply.get("processing_status", "in_progress"))}
+            return {"id": _id(reply, file), "state": str(reply.get("processing_status", "in_progress"))}
         form, sort = _upload_form(file.file, content)
         uploaded = read_json(await client.fetch("POST", "/files", data=form, content_type=sort))
+        if not uploaded.get("id"):
+            raise RequestRefusedError(f"{file.file} was uploaded, but the answer names no id: {_said(uploaded)}")
         about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         reply = read_json(await client.fetch("POST", "/batches", data=json.dumps(about).encode("ascii")))
-        return {"id": str(reply["id"]), "state": str(reply.get("status", "validating"))}
+        return {"id": _id(reply, file), "state": str(reply.get("status", "validating"))}
+
+
+def _id(reply: Mapping[str, Any], file: BatchFile) -> str:
+    """The id of a batch that was started; DataError where the provider names none, so that it may run or not."""
+    if not (known := reply.get("id")):
+        raise DataError(
+            f"{file.file} was sent, but the provider's answer names no batch: {_said(reply)}; look at its list of "
+            "batches, and send it with --again where it is not there"
+        )
+    return str(known)
+
+
+def _said(reply: Mapping[str, Any]) -> str:
+    return excerpt(scrub(json.dumps(reply)))
 
 
 def _upload_form(name: str, content: bytes) -> tuple[bytes, str]:
@@ -326,12 +370,12 @@ def _upload_form(name: str, content: bytes) -> tuple[bytes, str]:
     return form + f"\r\n--{limit}--\r\n".encode("ascii"), f"multipart/form-data; boundary={limit}"
 
 
-async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:
-    """The state of a batch, and its lines where it is done."""
+async def _fetched(file: BatchFile) -> Fetched:
     async with aclosing(file.client()) as client:
         if file.wire == "messages":
             place = f"/v1/messages/batches/{file.id}"
-            state = str(read_json(await client.fetch("GET", place)).get("processing_status"))
+            reply = read_json(await client.fetch("GET", place))
+            state = str(reply.get("processing_status"))
             places = [f"{place}/results"] if state in DONE else []
         else:
             reply = read_json(await client.fetch("GET", f"/batches/{file.id}"))
@@ -339,55 +383,90 @@ async def _fetched(file: BatchFile) -> tuple[str, list[Mapping[str, Any]]]:
             names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
             places = [f"/files/{name}/content" for name in names if name]
         bodies = [await client.fetch("GET", place) for place in places]
-    return state, [read_json(line) for body in bodies for line in body.splitlines() if line.strip()]
+    lines, torn = [], []
+    for line in (line for body in bodies for line in body.splitlines() if line.strip()):
+        try:
+            lines.append(read_json(line))
+        except CallError as error:
+            torn.append(error)
+    if torn and not lines:  # no file of answers: nothing is lost, and it may be asked for again
+        raise torn[0]
+    return Fetched(state, lines, [str(error) for error in torn], _why(reply))
 
 
-def _kept(file: BatchFile, lines: list[Mapping[str, Any]], requests: Mapping[str, str], calls: CallStore) -> BatchFile:
+def _why(reply: Mapping[str, Any]) -> str:
+    """The provider's words on a batch that failed as a whole, "" where it has none."""
+    data = _mapping(reply.get("errors")).get("data")
+    errors = [_mapping(error) for error in data] if isinstance(data, list) else []
+    words = [str(error.get("message") or error.get("code") or "") for error in errors]
+    return "; ".join(filter(None, dict.fromkeys(words)))
+
+
+def _kept(file: BatchFile, fetched: Fetched, requests: Mapping[str, str], calls: CallStore) -> BatchFile:
     """The file with how many of its calls were answered; their answers are in the store."""
-    client, secrets, failed = file.client(), secrets_now(), Counter[str]()
+    client, secrets = file.client(), secrets_now()
     answers: dict[str, Generation] = {}
-    for line in lines:
+    without: dict[str, str] = {}
+    strange = [f"unreadable: {_reason(problem, secrets)}" for problem in fetched.torn]
+    for line in fetched.lines:
         key = str(line.get("custom_id"))
         if key not in requests:
-            raise DataError(f"the provider's answer to {file.file} has a line that is not of this run ({key[:12]})")
+            strange.append(f"not of this run: {_reason(key, secrets)}")
+            continue
         answer = _answer(line, client, Request.from_json(requests[key]).model)
         if isinstance(answer, str):
-            failed[answer] += 1
+            without[key] = _reason(answer, secrets)
         else:
             answers[key] = answer.scrubbed(secrets)
+    about = f"the provider's answer to {file.file} has {counted(len(strange), 'strange line')}"
+    if strange and not answers and not without:
+        raise DataError(f"{about} and no other ({strange[0]})")
 
     async def store() -> None:
         await asyncio.gather(*(calls.put(key, Request.from_json(requests[key]), answers[key]) for key in answers))
 
     run_in_background(store)
-    if silent := file.calls - len(answers) - sum(failed.values()):
-        failed["not in the provider's answer"] = silent
+    if strange:
+        more = f"; and {len(strange) - STRANGE_SHOWN:,} more" if len(strange) > STRANGE_SHOWN else ""
+        shown = "; ".join(strange[:STRANGE_SHOWN])
+        warnings.warn(f"{about}, left out ({shown}{more}); the others are stored", RuntimeWarning, stacklevel=3)
+    failed = Counter(why for key, why in without.items() if key not in answers)
+    if (silent := file.calls - len(answers) - sum(failed.values())) > 0:
+        why = f"batch {file.state}: {fetched.why}" if fetched.why else "not in the provider's answer"
+        failed[_reason(why, secrets)] += silent
     return file.model_copy(update={"stored": len(answers), "failed": {why: n for why, n in failed.items() if n}})
 
 
 def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Generation | str:
-    """The answer in a line, at half the price; or why there is none."""
+    """The answer in a line, at half the price; or why there is none, in the provider's words as they came."""
+    code: Any
     if "result" in line:  # Anthropic's
         result = _mapping(line["result"])
         if result.get("type") != "succeeded":
             error = _mapping(_mapping(result.get("error")).get("error"))
-            return f"{result.get('type')}{': ' if error else ''}{excerpt(str(error.get('message', '')), limit=80)}"
-        status, body = 200, _mapping(result.get("message"))
+            return f"{result.get('type')}{': ' if error else ''}{error.get('message', '')}"
+        code, body = 200, _mapping(result.get("message"))
     else:
         response = _mapping(line.get("response"))
-        status, body = int(response.get("status_code") or 0), _mapping(response.get("body"))
+        code, body = response.get("status_code"), _mapping(response.get("body"))
         if not response:
             error = _mapping(line.get("error"))
-            return excerpt(str(error.get("code") or error.get("message") or "no response"), limit=80)
+            return str(error.get("code") or error.get("message") or "no response")
+    status = int(code) if str(code).isdecimal() else 0
     if status != 200:
         refused = refused_generation(status, json.dumps(body))
-        return refused or excerpt(f"status {status}: {_mapping(body.get('error')).get('message', '')}", limit=80)
+        return refused or f"status {code}: {_mapping(body.get('error')).get('message', '')}"
     try:
         answer = client.wire.read_answer(body)
     except LlmlabError as error:
-        return excerpt(str(error), limit=80)
+        return str(error)
     usd = client.price_usd(model, answer["usage"])
     return Generation(**answer, cost_usd=None if usd is None else usd * PRICE_FACTOR)
+
+
+def _reason(text: str, secrets: Secrets) -> str:
+    """Why there is no answer, as it may be kept: without any secret, and cut only then."""
+    return excerpt(scrub(text, secrets=secrets), limit=LONGEST_REASON_CHARS)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Batches against a server that behaves as the two providers document: any order, partial failure, expiry."""
 
+import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -216,3 +217,151 @@ def test_a_refused_upload_may_be_sent_again_and_what_was_stored_is_remembered(
     monkeypatch.undo()
     ll.run(bundle, GOLDEN, client=ll.FakeClient("x", fingerprint=client.fingerprint), store=store, progress=False)
     assert write(tmp_path / "none").already == batches.Batches.load(tmp_path / "none").already == 6
+
+
+def coded(key):
+    return base64.b64encode(key.encode()).decode()
+
+
+@pytest.mark.parametrize("secret", ["OPENAI_API_KEY", "MAIL_PASSWORD"])
+@pytest.mark.parametrize("spelled", [str, coded])
+def test_no_secret_that_a_provider_repeats_is_kept(provider, write, night, store, monkeypatch, secret, spelled):
+    key = "tr0ub4dor-and-three-horses"
+    monkeypatch.setenv(secret, key)
+    write()
+    batches.send_batches(night)
+    shown = spelled(key)
+    tails = [
+        {"response": None, "error": {"code": f"bad {shown}"}},
+        {"response": {"status_code": 200, "body": {"error": {"message": f"x {shown}"}}}},
+        {"response": {"status_code": 401, "body": {"error": {"message": f"x {shown}"}}}},
+        {"result": {"type": f"bad {shown}"}},
+        {"result": {"type": "errored", "error": {"error": {"message": f"{'x' * 55} {shown}"}}}},
+        {"result": {"type": "succeeded", "message": {"error": {"message": f"x {shown}"}}}},
+    ]
+    lines = [{"custom_id": line["custom_id"], **tail} for line, tail in zip(provider.lines, tails, strict=True)]
+    monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+    (file,) = batches.read_batches(night, store=store).files
+    assert sum(file.failed.values()) == 6
+    assert shown[:12] not in (night / "batches.json").read_text()
+
+
+def test_what_the_endpoints_say_holds_for_batches_too(asked, provider, store, night, tmp_path, monkeypatch):
+    kind, _, _ = asked
+    monkeypatch.setenv("TEAM", "blue")
+    bundle = ll.Bundle.from_prompt("{{ question }}", model=MODELS[kind], max_tokens=20, temperature=0.0)
+    rules = f"{{base_url: {provider.url}/v1, drop: [temperature], headers: {{X-Team: TEAM}}, key_env: TEAM}}"
+    (tmp_path / "endpoints.yaml").write_text(f"endpoints: {{{bundle.model.provider}: {rules}}}")
+    batches.write_batches(bundle, GOLDEN, folder=night, endpoints=tmp_path / "endpoints.yaml", store=store)
+    batches.send_batches(night)
+    assert batches.read_batches(night, store=store).done
+    bodies = [line.get("body") or line["params"] for line in provider.lines]
+    assert len(bodies) == 6
+    assert not any("temperature" in body or body.get("stream") for body in bodies)
+    assert {fields.get("X-Team") for _, _, fields, _ in provider.seen} == {"blue"}
+    assert "blue" not in (night / "batches.json").read_text()
+
+
+def test_a_version_of_the_api_is_sent_or_refused_before_anything_is_written(asked, provider, write, night):
+    kind, _, client = asked
+    versioned = type(client)(f"{provider.url}/v1", api_version="2024-10-21")
+    if kind == "chat":  # Azure's
+        with pytest.raises(DataError, match="api_version"):
+            write(by=versioned)
+        assert not night.exists()
+        return
+    write(by=versioned)
+    batches.send_batches(night)
+    assert {fields.get("anthropic-version") for _, _, fields, _ in provider.seen} == {"2024-10-21"}
+
+
+@pytest.mark.parametrize("errors", [{"data": [{"message": "Enqueued limit, of-chat"}] * 2}, {"data": None}, None])
+def test_a_batch_that_failed_as_a_whole_gives_the_providers_reason(
+    asked, provider, write, night, store, monkeypatch, errors
+):
+    if asked[0] == "messages":
+        pytest.skip("Anthropic's batches do not fail as a whole")
+    write()
+    batches.send_batches(night)
+    monkeypatch.setattr(provider, "reply", lambda *_: {"id": "batch_1", "status": "failed", "errors": errors})
+    read = batches.read_batches(night, store=store)
+    ((why, calls),) = read.files[0].failed.items()
+    assert (calls, read.done) == (6, True)
+    assert why.count("Enqueued limit") == bool(errors and errors["data"])
+    assert "of-chat" not in why
+
+
+@pytest.mark.parametrize("without_id", ["/v1/files", "batches"])
+def test_an_answer_without_an_id_is_an_error_and_the_file_is_never_taken_for_sent(
+    asked, provider, write, night, monkeypatch, without_id
+):
+    write()
+    usual = provider.reply
+    broken = {"error": "of-chat of-messages"}
+    replies = {True: lambda *_: broken, False: usual}
+    monkeypatch.setattr(provider, "reply", lambda *args: replies[args[1].endswith(without_id)](*args))
+    if asked[0] == "messages" and without_id == "/v1/files":
+        pytest.skip("Anthropic's has no upload")
+    with pytest.raises(LlmlabError, match="001") as caught:
+        batches.send_batches(night)
+    assert f"of-{asked[0]}" not in str(caught.value)
+    (file,) = batches.Batches.load(night).files
+    assert (file.id, file.state) == ("", "" if without_id == "/v1/files" else "sending")
+
+
+@pytest.mark.parametrize("code", ["OK", None, [200], "²", -1])
+def test_a_status_that_is_no_number_is_a_call_without_an_answer(provider, write, night, store, monkeypatch, code):
+    write()
+    batches.send_batches(night)
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+    response = {"status_code": code, "body": body}
+    lines = [{"custom_id": line["custom_id"], "response": response} for line in provider.lines]
+    monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+    (file,) = batches.read_batches(night, store=store).files
+    assert (file.stored, sum(file.failed.values())) == (0, 6)
+    assert str(code) in next(iter(file.failed))
+
+
+def test_a_foreign_or_torn_line_costs_no_other_answer(provider, write, night, store, monkeypatch, tmp_path):
+    write()
+    batches.send_batches(night)
+    lines = list(provider.results("all"))
+    lines.append({**lines[0], "custom_id": "of-nobody"})
+    raw = b"\n".join(json.dumps(line).encode() for line in lines)
+    torn = raw.replace(b'{"custom_id', b"{'custom_id", 1)
+    usual = provider.reply
+    last = {"/v1/files/err/content": b""}
+    ends = ("/content", "/results")
+    monkeypatch.setattr(
+        provider, "reply", lambda *args: last.get(args[1], torn) if args[1].endswith(ends) else usual(*args)
+    )
+    with pytest.warns(RuntimeWarning, match=r"2 .*of-nobody"):
+        read = batches.read_batches(night, store=store)
+    assert (read.files[0].stored, sum(read.files[0].failed.values()), read.done) == (5, 1, True)
+    assert write(tmp_path / "again").already == 5
+
+
+@pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"custom_id": "of-nobody"}'])
+def test_a_file_without_any_line_of_the_run_is_refused_and_may_be_read_again(
+    provider, write, night, store, monkeypatch, body
+):
+    write()
+    batches.send_batches(night)
+    usual = provider.reply
+    monkeypatch.setattr(
+        provider, "reply", lambda *args: body if args[1].endswith(("/content", "/results")) else usual(*args)
+    )
+    with pytest.raises(LlmlabError):
+        batches.read_batches(night, store=store)
+    monkeypatch.setattr(provider, "reply", usual)
+    assert batches.read_batches(night, store=store).files[0].stored == 6
+
+
+def test_a_call_that_is_told_twice_is_counted_once(provider, write, night, store, monkeypatch):
+    write()
+    batches.send_batches(night)
+    good = list(provider.results("all"))[:5]
+    bad = [{"custom_id": line["custom_id"], "response": None, "error": {"code": "late"}} for line in good]
+    monkeypatch.setattr(provider, "results", lambda wanted: [*good, *bad] if wanted != "bad" else [])
+    (file,) = batches.read_batches(night, store=store).files
+    assert (file.stored, list(file.failed.values())) == (5, [1])
