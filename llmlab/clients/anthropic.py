@@ -77,9 +77,8 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     """
     inner_error(reply)
     blocks = reply.get("content")
-    if not isinstance(blocks, list):
-        raise TransportError(f"the reply holds no content: {excerpt(str(reply))}")
-    blocks = [block for block in blocks if isinstance(block, dict)]
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise TransportError(f"the reply holds no content, or none in blocks: {excerpt(str(reply))}")
     text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple(
         {"name": str(block.get("name", "")), "arguments": parsed(block.get("input"))}

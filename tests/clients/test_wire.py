@@ -350,6 +350,39 @@ def test_calls_of_tools_old_and_new_are_answers_without_any_text(content: Any, c
     assert (answer.status, answer.tool_calls) == ("ok", ({"name": "f", "arguments": {"id": 7}},))
 
 
+@pytest.mark.parametrize("content", [["Par", "is"], ["Par", {"text": "is"}], {"text": "Paris"}, 7, [{"said": "Paris"}]])
+def test_a_content_of_unknown_shape_is_no_empty_answer(content: Any) -> None:
+    with pytest.raises(TransportError):
+        chat("stop", content=content)
+    stream = StreamedReply()
+    with pytest.raises(TransportError):
+        stream.take({"choices": [{"delta": {"content": content}, "finish_reason": "stop"}]})
+    with pytest.raises(TransportError):
+        anthropic.read_answer({"content": ["Paris"], "stop_reason": "end_turn"})
+    assert chat("stop", content=[{"type": "text", "text": ""}]).status == "empty"
+    StreamedReply().take({"choices": [{"delta": {"content": [{"type": "reference", "reference_ids": [1]}]}}]})
+
+
+@pytest.mark.parametrize("said", [{"content": "Paris"}, {"content": "", "tool_calls": [{"id": "a", "function": CALL}]}])
+def test_a_stream_of_one_whole_message_is_that_message(said: dict[str, Any]) -> None:
+    """Some servers and gateways answer so where they cannot stream; others repeat the whole at a stream's end."""
+    whole = {"choices": [{"message": said, "finish_reason": "stop"}]}
+    stream, repeating = StreamedReply(), StreamedReply()
+    stream.take(whole)
+    assert stream.started
+    for event in ({"choices": [{"delta": said}]}, whole):
+        repeating.take(event)
+    expected = Generation(**openai.read_answer(whole))
+    assert expected.status == "ok"
+    assert Generation(**openai.read_answer(stream.reply())) == expected
+    assert Generation(**openai.read_answer(repeating.reply())) == expected
+
+
+def test_a_stream_of_another_api_is_no_answer() -> None:
+    with pytest.raises(TransportError):
+        StreamedReply().take({"choices": [{"text": "Paris", "finish_reason": "stop"}]})
+
+
 def test_an_old_call_of_a_function_is_read_from_a_stream_too() -> None:
     stream = StreamedReply()
     for function in ({"name": "f", "arguments": ""}, {"arguments": '{"id"'}, {"arguments": ": 7}"}):
