@@ -19,6 +19,7 @@ from llmlab.clients.wire import (
     count,
     family_of,
     inner_error,
+    larger_counts,
     mapping_of,
     parsed,
     status_of,
@@ -125,8 +126,7 @@ class StreamedMessage:
         elif kind == "content_block_delta":
             self._take_delta(index, mapping_of(event.get("delta")))
         elif kind == "message_delta" and self._reply is not None:
-            counts = {name: tokens for name, tokens in mapping_of(event.get("usage")).items() if tokens is not None}
-            usage = {**mapping_of(self._reply.get("usage")), **counts}  # cumulative
+            usage = larger_counts(mapping_of(self._reply.get("usage")), event.get("usage"))  # cumulative
             self._reply |= {**mapping_of(event.get("delta")), "usage": usage}
         elif kind == "message_stop":
             self._ended = True

@@ -28,6 +28,7 @@ from llmlab.clients.wire import (
     family_of,
     inner_error,
     is_thinking,
+    larger_counts,
     mapping_of,
     parsed,
     read_json,
@@ -170,9 +171,10 @@ class StreamedReply:
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event; TransportError for one that is an error."""
         inner_error(event)
-        for name in ("model", "system_fingerprint", "usage"):
+        for name in ("model", "system_fingerprint"):
             if event.get(name):
                 self._reply[name] = event[name]
+        self._reply["usage"] = larger_counts(self._reply.get("usage"), event.get("usage"))
         if (choice := _choice(event)) is None:
             return  # the last event holds usage only
         self._choices += 1

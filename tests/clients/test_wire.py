@@ -222,11 +222,21 @@ def test_counts_of_a_message_delta_replace_earlier_ones() -> None:
     """They are cumulative: https://platform.claude.com/docs/en/build-with-claude/streaming."""
     stream = StreamedMessage()
     stream.take({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}})
-    for output in (5, 15):
-        usage = {"output_tokens": output, "input_tokens": None}
+    for output, tokens in ((5, None), (15, 0), (0, None)):
+        usage = {"output_tokens": output, "input_tokens": tokens}
         stream.take({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
     usage = anthropic.read_answer(stream.reply())["usage"]
     assert (usage.input_tokens, usage.output_tokens) == (25, 15)
+
+
+def test_zeros_at_the_end_of_a_stream_replace_no_counts() -> None:
+    stream = StreamedReply()
+    for prompt, output in ((5, 1), (5, 2), (0, 0), (None, None)):
+        usage = {"prompt_tokens": prompt, "completion_tokens": output}
+        stream.take({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}], "usage": usage})
+        stream.take({"choices": [], "usage": None})
+    usage = openai.read_answer(stream.reply())["usage"]
+    assert (usage.input_tokens, usage.output_tokens) == (5, 2)
 
 
 def test_input_of_a_tool_that_is_no_json_stays_as_the_model_wrote_it() -> None:
