@@ -340,10 +340,10 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
             return max(0.0, seconds)
     try:
         at = parsedate_to_datetime(lower.get("retry-after", ""))
-    except ValueError:
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, OverflowError):  # the latter of a time zone that is no such thing
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
 def _after(
