@@ -238,6 +238,16 @@ def test_a_missing_key_is_told_by_name_before_any_call(
     assert loopback.stats()["requests"] == 0
 
 
+def test_a_key_with_a_line_break_inside_is_told_by_name_and_not_sent(
+    loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOPBACK_KEY", f"{CANARY}\n{CANARY}")
+    with pytest.raises(RequestRefusedError, match="LOOPBACK_KEY") as raised:
+        ask(connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY"))
+    assert CANARY not in everything(raised.value)
+    assert loopback.stats()["requests"] == 0
+
+
 def test_the_key_is_read_at_each_call(loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY")
     for key in ("first-key", "second-key"):
