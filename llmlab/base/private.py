@@ -67,6 +67,8 @@ _SECRET_NAME = re.compile(
 )
 _WEBHOOK = re.compile(r"https?://\S*\b(?:hooks?|webhook\w*)\b", re.IGNORECASE)  # its path is the key
 _IN_AN_ADDRESS = re.compile(r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>\\]{1,200})(?=@)")
+# of a proxy, which may have no scheme
+_BEFORE_A_HOST = re.compile(r"[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>\\]{1,200})@[\w.:\[\]-]+/?")
 _IN_A_QUERY = re.compile(
     r"([?&](?i:(?:\w{1,20}[-_])?(?:key|token|sig|signature|secret|password)|apikey))=([^\s&#\"'<>\\\[]{1,2000})"
 )
@@ -262,6 +264,8 @@ def _secret_parts(name: str, value: str) -> Iterator[str]:
     if is_address:
         for secret in [*_IN_AN_ADDRESS.findall(value), *(key for _, key in _IN_A_QUERY.findall(value))]:
             yield from {secret, unquote(secret)}
+    elif (bare := _BEFORE_A_HOST.fullmatch(value)) is not None:
+        yield from {bare[1], unquote(bare[1])}
 
 
 def _spellings(secret: str) -> set[str]:

@@ -14,7 +14,7 @@ import pydantic
 from pydantic import ConfigDict, Field
 
 from llmlab.base.documents import Strict
-from llmlab.base.errors import RequestRefusedError
+from llmlab.base.errors import RequestRefusedError, UnusableEndpointError
 from llmlab.base.private import API_KEY, Secret, find_pii
 
 __all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive", "RetryPolicy"]
@@ -226,12 +226,15 @@ class Access(Strict):
         return self.model_copy(update=limits)
 
     def key_fields(self, usual: KeyHeader) -> dict[str, str]:
-        """The header that carries the key, {} for an endpoint without one; RequestRefusedError where it is not set."""
+        """The header that carries the key, {} for an endpoint without one; RequestRefusedError for no usable one."""
         if self.lacks_key:
             raise RequestRefusedError(
                 f"no key for {self.base_url}: set the environment variable {self.key_env}", attempts=0
             )
         if not (key := self.key):
             return {}
+        if not key.isprintable():
+            problem = f"the key in {self.key_env} for {self.base_url} is no line of text; set it again, without breaks"
+            raise UnusableEndpointError(problem, attempts=0)
         header = self.key_header or usual
         return {"Authorization": Secret(f"Bearer {key}")} if header == "bearer" else {header: key}

@@ -19,6 +19,7 @@ from llmlab.clients.wire import (
     count,
     family_of,
     inner_error,
+    larger_counts,
     mapping_of,
     parsed,
     status_of,
@@ -77,9 +78,8 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     """
     inner_error(reply)
     blocks = reply.get("content")
-    if not isinstance(blocks, list):
-        raise TransportError(f"the reply holds no content: {excerpt(str(reply))}")
-    blocks = [block for block in blocks if isinstance(block, dict)]
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise TransportError(f"the reply holds no content, or none in blocks: {excerpt(str(reply))}")
     text = "".join(text_of(block.get("text")) for block in blocks if block.get("type") == "text")
     calls = tuple(
         {"name": str(block.get("name", "")), "arguments": parsed(block.get("input"))}
@@ -126,8 +126,7 @@ class StreamedMessage:
         elif kind == "content_block_delta":
             self._take_delta(index, mapping_of(event.get("delta")))
         elif kind == "message_delta" and self._reply is not None:
-            counts = {name: tokens for name, tokens in mapping_of(event.get("usage")).items() if tokens is not None}
-            usage = {**mapping_of(self._reply.get("usage")), **counts}  # cumulative
+            usage = larger_counts(mapping_of(self._reply.get("usage")), event.get("usage"))  # cumulative
             self._reply |= {**mapping_of(event.get("delta")), "usage": usage}
         elif kind == "message_stop":
             self._ended = True

@@ -7,6 +7,7 @@ an SDK takes a few lines. `engine` fills in variant, case and repeat; a client l
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
@@ -244,7 +245,10 @@ class Generation(Shown):
     bounds: tuple[tuple[str, float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Of a client of one's own: None is nothing (an SDK's text of a tool call), and another type a TypeError."""
+        """Of a client of one's own: None is nothing (an SDK's text of a tool call), and another type a TypeError.
+
+        Seconds and dollars below zero (a clock was set back) or not finite are unknown: the answer is paid for.
+        """
         if self.text is None and self.status == "ok" and not self.tool_calls:
             object.__setattr__(self, "status", "empty")
         for name, (usual, kind, nothing) in _KINDS.items():
@@ -257,8 +261,10 @@ class Generation(Shown):
         if odd := [doc_id for doc_id in self.retrieved if not isinstance(doc_id, str)]:
             raise TypeError(f"retrieved of a Generation has {odd[0]!r}, must be ids as texts")
         if self.cost_usd is not None and not isinstance(self.cost_usd, Decimal):
-            usd = Decimal(str(self.cost_usd))
-            object.__setattr__(self, "cost_usd", usd if usd.is_finite() else None)
+            object.__setattr__(self, "cost_usd", Decimal(str(self.cost_usd)))
+        for name in _AMOUNTS:
+            if (value := getattr(self, name)) is not None and not _is_amount(value):
+                object.__setattr__(self, name, None)
 
     @property
     def answered(self) -> bool:
@@ -297,6 +303,9 @@ class Generation(Shown):
             kept["usage"] = _filled(_OPEN_USAGE(*spent), Usage)
         if (cost := kept.get("cost_usd")) is not None:
             kept["cost_usd"] = Decimal(cost)
+        for name in _AMOUNTS:  # of an earlier version
+            if (value := kept.get(name)) is not None and not _is_amount(value):
+                kept[name] = None
         for name in ("tool_calls", "steps"):
             if name in kept:
                 kept[name] = tuple(kept[name])
@@ -354,6 +363,11 @@ class Generation(Shown):
         return _filled(copy, Generation)
 
 
+def _is_amount(value: Any) -> bool:
+    """Whether seconds or dollars can be so many."""
+    return value.is_finite() and value >= 0 if isinstance(value, Decimal) else 0 <= value < math.inf
+
+
 def _sum(amounts: Iterable[Any]) -> Any:
     """Their sum; None where one is unknown."""
     values = list(amounts)
@@ -389,6 +403,7 @@ _KINDS: dict[str, tuple[type, type, Any]] = {  # the usual type, what else it ma
     **dict.fromkeys(("latency_s", "first_token_s"), (float, Real, None)),
     "usage": (Usage, Usage, Usage()),
 }
+_AMOUNTS = ("latency_s", "first_token_s", "cost_usd")
 _TEXTS = ("text", "thought", "error", "served_model", "system_fingerprint")  # where a key may be repeated
 _CELL_FIELDS = frozenset({"variant", "case_id", "repeat", "retrieved", "cached", "call_key", "bounds"})
 _KEPT_DEFAULTS = {name: v for name, v in _DEFAULTS.items() if name not in _CELL_FIELDS | {"status", "text"}}

@@ -18,7 +18,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar, Unpack
+from typing import Any, NamedTuple, TypeVar, Unpack
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -26,8 +26,8 @@ import aiohttp
 import pydantic
 
 from llmlab.base.documents import broken_rule
-from llmlab.base.errors import RequestRefusedError, TransportError, UnusableEndpointError
-from llmlab.base.private import excerpt
+from llmlab.base.errors import CallError, RequestRefusedError, TransportError, UnusableEndpointError
+from llmlab.base.private import Secret, excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, AccessSettings, RetryPolicy
 from llmlab.clients.base import Generation, Request, Usage, estimated_bytes, n_bytes
@@ -124,7 +124,7 @@ class HttpClient:
         self._shapes = {(access.deployment, access.drop) for access in self.accesses}
         self._lanes, self._reached = Lanes(self.accesses), False
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
-        self._proxies: dict[str, str | None] = {}
+        self._proxies: dict[str, _Proxy] = {}
 
     def __repr__(self) -> str:
         names = " or ".join(f"${access.key_env}" for access in self.accesses if access.key_env)
@@ -277,19 +277,26 @@ class HttpClient:
         headers |= access.key_fields(self.wire.key_header(access))
         try:
             session = self._session()
-            proxy = self._proxies[access.base_url]
+            proxy = self._proxies.get(access.base_url) or _proxy(access.base_url)
+            self._proxies[access.base_url] = proxy
             async with session.request(
-                method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy
+                method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy.url
             ) as response:
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
             advice = "name your authority's file in SSL_CERT_FILE, or mend base_url"
             raise UnusableEndpointError(f"the certificate of {access.base_url} is not trusted here; {advice}") from None
+        except aiohttp.InvalidURL:  # whose text is the address
+            what = f"the proxy that {proxy.named} names" if proxy.url else access.base_url
+            raise UnusableEndpointError(f"{what} is no address that can be asked; mend it", attempts=0) from None
+        except aiohttp.ClientHttpProxyError as error:  # its text holds the address
+            raise proxy.refusal(error.status, access.base_url) from None
         except aiohttp.ClientConnectorError as error:
             why = os.strerror(number) if (number := error.errno or 0) > 0 else error.strerror
             kind = TransportError if self._reached or number != errno.ECONNREFUSED else NeverReachedError
-            raise kind(f"nothing answers at {access.base_url} ({why}); is the server running?") from None
+            where = f"the proxy that {proxy.named} names for {access.base_url}" if proxy.url else access.base_url
+            raise kind(f"nothing answers at {where} ({why}); is the server running?") from None
         except aiohttp.ClientError as error:
             problem = excerpt(f"{type(error).__name__} {error}", limit=200)
             raise TransportError(f"{access.base_url}: {problem}") from None
@@ -298,7 +305,7 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None or session.closed:
-            self._proxies = {access.base_url: _proxy(access.base_url) for access in self.accesses}
+            self._proxies = {}
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)  # as many as are in flight
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # `retry` bounds the rest
             session = self._sessions[loop] = aiohttp.ClientSession(
@@ -318,6 +325,17 @@ class HttpClient:
                 attempts=0,
             )
         return asked + answer
+
+
+class _Proxy(NamedTuple):
+    """Where calls go through, None for none, and what says so: the name of its variable, for messages."""
+
+    url: str | None
+    named: str
+
+    def refusal(self, status: int, base_url: str) -> CallError:
+        problem = f"the proxy that {self.named} names answered {status} when asked for {base_url}"
+        return TransportError(problem) if status >= 500 else UnusableEndpointError(problem, status_code=status)
 
 
 def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None) -> str:
@@ -355,8 +373,23 @@ def _bounded(size: int) -> int:
     return size
 
 
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for this address (aiohttp's own look-up would also send netrc passwords)."""
+def _proxy(url: str) -> _Proxy:
+    """The proxy that the environment names for this address (aiohttp's own look-up would also send netrc passwords).
+
+    As curl takes it: without a scheme it is http. UnusableEndpointError for one that is no such address.
+    """
     parts = urlsplit(url)
-    bypassed = urllib.request.proxy_bypass(parts.hostname or "")
-    return None if bypassed else urllib.request.getproxies().get(parts.scheme)
+    name = f"{parts.scheme}_proxy"
+    given = None if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme)
+    if not given:
+        return _Proxy(None, named="")
+    named = next((f"${own}" for own in (name, name.upper()) if os.environ.get(own)), "the system's settings")
+    try:
+        address = urlsplit(given if "://" in given else f"http://{given}")
+        usable = address.scheme in ("http", "https") and address.hostname and address.port != 0
+    except ValueError:  # of the port
+        usable = False
+    if not usable:
+        rule = "write it as http://host:port, or name the host in no_proxy"
+        raise UnusableEndpointError(f"the proxy that {named} names for {url} is no http address: {rule}", attempts=0)
+    return _Proxy(Secret(address.geturl()), named=named)

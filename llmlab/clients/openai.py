@@ -28,6 +28,7 @@ from llmlab.clients.wire import (
     family_of,
     inner_error,
     is_thinking,
+    larger_counts,
     mapping_of,
     parsed,
     read_json,
@@ -107,6 +108,8 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     refusal, (text, inline) = text_of(message.get("refusal")), without_thought(text_of(message.get("content")))
     old = message.get("function_call")  # of the years before tools
     tool_calls = _tool_calls(message.get("tool_calls") or ([{"function": old}] if old else None))
+    if not refusal and not tool_calls:
+        _check_content(message.get("content"))
     finish = family_of(choice.get("finish_reason"))
     status = status_of(finish, withheld=WITHHELD, cut_short=CUT_SHORT, text=text, acts=bool(tool_calls))
     return {
@@ -151,6 +154,7 @@ class StreamedReply:
         self._tool_calls: list[dict[str, Any]] = []
         self._finish_reason: str | None = None
         self._choices = 0
+        self._in_parts = False  # whether any choice had a delta
 
     def end(self) -> None:
         """`[DONE]` came, which some servers leave out."""
@@ -167,14 +171,15 @@ class StreamedReply:
     def take(self, event: dict[str, Any]) -> None:
         """Take in one event; TransportError for one that is an error."""
         inner_error(event)
-        for name in ("model", "system_fingerprint", "usage"):
+        for name in ("model", "system_fingerprint"):
             if event.get(name):
                 self._reply[name] = event[name]
+        self._reply["usage"] = larger_counts(self._reply.get("usage"), event.get("usage"))
         if (choice := _choice(event)) is None:
             return  # the last event holds usage only
         self._choices += 1
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
-        delta = mapping_of(choice.get("delta"))
+        delta = self._delta(choice)
         for name, parts in self._parts.items():
             if part := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
                 parts.append(part)
@@ -183,6 +188,22 @@ class StreamedReply:
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
                 self._take_tool_call(call, function)
+
+    def _delta(self, choice: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a choice adds: its delta, or the message of a server that sends all in one piece.
+
+        A message that comes after deltas repeats them.
+        """
+        if (delta := choice.get("delta")) is None and not self._in_parts:
+            delta = choice.get("message")
+            if delta is None and choice.get("text"):
+                raise TransportError(f"the stream holds no choice with a delta: {excerpt(str(choice))}")
+        elif delta is not None:
+            self._in_parts = True
+        delta = mapping_of(delta)
+        if not delta.get("tool_calls"):
+            _check_content(delta.get("content"))
+        return delta
 
     def _answers(self, part: str) -> bool:
         """Whether the content has begun to answer; while it thinks, only the end of a tag can change that."""
@@ -221,6 +242,14 @@ class StreamedReply:
         another = own is not None and last["id"] is not None
         complete = last["arguments"] != "" and isinstance(parsed(last["arguments"]), dict)
         return None if another or complete or index is None else last
+
+
+def _check_content(content: Any) -> None:
+    """TransportError for the content of a message that is no text and no list of parts: what it says is not known."""
+    parts = content if isinstance(content, list) else []
+    known = parts and all(isinstance(part, dict) and {"text", "thinking", "type"} & set(part) for part in parts)
+    if content not in (None, []) and not isinstance(content, str) and not known:
+        raise TransportError(f"the content is neither a text nor parts with one: {excerpt(str(content))}")
 
 
 def _choice(reply: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -48,6 +48,7 @@ class Lane:
         in_flight: calls that are under way or wait for this lane's limits.
         failures: failures since its last answer; those that happen while it rests do not count.
         known: whether it has answered.
+        unreached: whether the last that happened here is a connection refused, where no lane ever answered.
         out: why it is not used any more, "" while it is.
 
     >>> asyncio.run(Lane(Access(base_url="http://a", requests_per_minute=600)).enter(tokens=100)) < 1
@@ -59,7 +60,7 @@ class Lane:
         self._requests, self._tokens = _Budget(access.requests_per_minute), _Budget(access.tokens_per_minute)
         self._resume_at_s = self._spread_s = 0.0
         self.in_flight = self.failures = self.turn = 0
-        self.out, self.known = "", False
+        self.out, self.known, self.unreached = "", False, False
         self._refused_at_s = self._before_s = self._refused_until_s = 0.0  # of the last 429, and of the one before
 
     async def enter(self, tokens: int) -> float:
@@ -200,10 +201,10 @@ class Lanes:
 
         A stray 429 delays its own call alone; a second pauses its lane. One of several lanes rests after any other
         failure, longer each time (`back_off_s` of the failures in a row), and the call goes to another at once where
-        one does not rest.
+        one does not rest. Where nothing listens at any, they fare as one.
         """
         limited, usable = error.status_code == TOO_MANY_REQUESTS, [other for other in self.all if not other.out]
-        if len(self.all) == 1:
+        if len(self.all) == 1 or self.unreached(lane, error):
             wait_s = back_off_s(number)
             if limited and lane.limit_reached(max(asked_s, wait_s)):
                 lane.pause(max(asked_s, wait_s))
@@ -214,6 +215,11 @@ class Lanes:
         lane.failures += lane.rests_s <= 0
         lane.pause(rest_s)
         return self.rests_s
+
+    def unreached(self, lane: Lane, error: CallError) -> bool:
+        """Whether with this error every lane is one where nothing listens: no other is worth asking."""
+        lane.unreached = isinstance(error, NeverReachedError)
+        return lane.unreached and all(other.unreached or other.out for other in self.all)
 
     def without(self, lane: Lane, error: CallError) -> CallError | None:
         """None where the error speaks against the lane and not the request, which may then go through another.
@@ -227,9 +233,9 @@ class Lanes:
         return self._none_left(error) if all(other.out for other in self.all) else None
 
     def reopen(self) -> None:
-        """Give lanes that were taken out another chance: a key may have been set right since."""
+        """Give every lane another chance: a key may have been set right since, a server started."""
         for lane in self.all:
-            lane.out = ""
+            lane.out, lane.unreached = "", False
 
     def _take_out(self, lane: Lane, why: str) -> None:
         if lane.out:
@@ -309,7 +315,7 @@ async def with_retries(
         finally:
             lanes.leave(lane)
         took_s = loop.time() - sent_s
-        refused_by = lane if failed.status_code == TOO_MANY_REQUESTS else None
+        refused_by = lane if failed.status_code == TOO_MANY_REQUESTS or isinstance(failed, NeverReachedError) else None
         wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes)
         if final is not None or loop.time() + wait_s >= deadline_s:  # raised out here: what was received is not shown
             raise _told(final or failed, attempts=number, waited_s=took_s)
@@ -334,10 +340,10 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
             return max(0.0, seconds)
     try:
         at = parsedate_to_datetime(lower.get("retry-after", ""))
-    except ValueError:
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    except (ValueError, OverflowError):  # the latter of a time zone that is no such thing
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
 def _after(
@@ -348,8 +354,7 @@ def _after(
         return 0.0, lanes.without(lane, error)
     asked_s = min(error.retry_after_s or 0.0, policy.retry_after_cap_s)
     wait_s = lanes.rest(lane, error, number=number, asked_s=asked_s, back_off_s=policy.back_off_s)
-    unreached = isinstance(error, NeverReachedError) and len(lanes.all) == 1
-    most = min(policy.attempts, ATTEMPTS_UNREACHED) if unreached else policy.attempts
+    most = min(policy.attempts, ATTEMPTS_UNREACHED) if lanes.unreached(lane, error) else policy.attempts
     return wait_s, error if number >= most else None
 
 

@@ -345,6 +345,19 @@ def count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def larger_counts(before: Any, after: Any) -> Any:
+    """What was used by two reports of one stream, which only grows: some servers end it with zeros.
+
+    >>> larger_counts({"prompt_tokens": 5, "details": {"cached": 1}}, {"prompt_tokens": 0, "completion_tokens": 2})
+    {'prompt_tokens': 5, 'details': {'cached': 1}, 'completion_tokens': 2}
+    """
+    if isinstance(before, Mapping):
+        news = mapping_of(after).items()
+        return {**before, **{name: larger_counts(before.get(name), value) for name, value in news}}
+    old, new = count(before), count(after)
+    return before if old is not None and (new is None or old > new) else after
+
+
 def parsed(text: Any) -> Any:
     """Arguments of a tool parsed where they are JSON; else as the model wrote them, for a scorer to judge."""
     try:

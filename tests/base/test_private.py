@@ -52,6 +52,7 @@ def test_other_variables_are_left_alone(name, monkeypatch):
         ("ON_CALL_URL", "https://chat.invalid/api/webhooks/1234/canary4711abc", "404 for canary4711abc"),
         ("DISCORD_HOOK", "https://chat.invalid/1234/canary4711abc", "404 for canary4711abc"),
         ("DATABASE_URL", "postgresql://me:canary%3D4711@db.invalid/x", "password is canary=4711"),
+        ("http_proxy", "anna:canary%3D4711@proxy.invalid:3128", "no proxy at anna:canary%3D4711@proxy or canary=4711"),
         ("INDEX_URL", "https://search.invalid/v1?api-key=canary4711", "bad key canary4711"),
     ],
 )

@@ -81,3 +81,19 @@ def test_an_answer_that_was_read_or_placed_is_as_frozen_as_any():
 def test_a_torn_answer_is_an_error(torn):
     with pytest.raises((ValueError, KeyError, TypeError)):
         Generation.from_json(torn)
+
+
+@pytest.mark.parametrize("name", ["latency_s", "first_token_s", "cost_usd"])
+@pytest.mark.parametrize("odd", [-0.001, float("nan"), float("inf"), float("-inf")])
+def test_an_amount_that_cannot_be_is_unknown_and_the_answer_is_kept(name, odd):
+    """Of a client of one's own whose clock was set back, or whose sums went wrong."""
+    for value in (odd, Decimal(str(odd))) if name == "cost_usd" else (odd,):
+        answer = Generation(text="Paris", **{name: value})
+        assert (answer.text, getattr(answer, name)) == ("Paris", None)
+        assert Generation.from_json(answer.to_json()) == answer
+    assert getattr(Generation(text="Paris", **{name: 0}), name) == 0
+
+
+def test_a_stored_amount_below_zero_is_read_as_unknown():
+    read = Generation.from_json('{"status":"ok","text":"x","latency_s":-0.001,"cost_usd":"-1"}')
+    assert (read.text, read.latency_s, read.cost_usd) == ("x", None, None)

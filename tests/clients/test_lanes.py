@@ -13,7 +13,7 @@ from llmlab.base.errors import CallError, RequestRefusedError, TransportError
 from llmlab.clients.access import Access, RetryPolicy
 from llmlab.clients.base import Generation
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.retry import Lanes
+from llmlab.clients.retry import Lanes, NeverReachedError
 from tests.clients.made import asking
 from tests.loopback import Loopback
 
@@ -139,6 +139,26 @@ def test_a_server_that_is_gone_is_passed_over(loopback: Loopback) -> None:
     gone = Access(base_url="http://127.0.0.1:9/v1")
     client = OpenAIClient(loopback.base_url, api_key_env=None, in_turn=[gone], retry=QUICK)
     assert answers(ask_all(client, 20, in_flight=4)) == 20
+
+
+def test_several_addresses_where_nothing_listens_are_given_up_as_soon_as_one() -> None:
+    """Each is asked once before, so that the last of several may be the one that answers."""
+    ports = (9, 11, 13)
+    first, *others = (f"http://127.0.0.1:{port}/v1" for port in ports)
+    client = OpenAIClient(first, api_key_env=None, in_turn=[Access(base_url=url) for url in others])
+    started_s = time.monotonic()
+    outcomes = ask_all(client, 24, in_flight=8)
+    assert time.monotonic() - started_s < 6  # with rests that grow it took minutes
+    assert all(isinstance(outcome, NeverReachedError) for outcome in outcomes)
+    assert all(2 <= outcome.attempts <= len(ports) for outcome in outcomes)
+
+
+def test_one_server_among_three_addresses_answers_everything(loopback: Loopback) -> None:
+    loopback.set(latency_s=0.2)
+    gone = [Access(base_url=f"http://127.0.0.1:{port}/v1") for port in (9, 11)]
+    there = Access(base_url=loopback.base_url)
+    client = OpenAIClient(gone[0].base_url, api_key_env=None, in_turn=[gone[1], there], retry=QUICK)
+    assert answers(ask_all(client, 12, in_flight=4)) == 12
 
 
 @pytest.mark.parametrize("mode", ["401", "402", "403", "no_credit", "html"])

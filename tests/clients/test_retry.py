@@ -139,6 +139,7 @@ def test_a_bound_of_nothing_is_refused(setting: str) -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, 30.0),
         ({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT"}, 0.0),
         *(({"retry-after": value}, None) for value in ("soon", "inf", "nan", "")),
+        *(({"retry-after": f"Fri, 31 Dec 2026 23:59:59 +{zone}"}, None) for zone in ("99999999999999", "9999")),
         ({"Retry-After-Ms": "1500", "Retry-After": "2"}, 1.5),
         ({}, None),
     ],

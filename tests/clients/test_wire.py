@@ -222,11 +222,21 @@ def test_counts_of_a_message_delta_replace_earlier_ones() -> None:
     """They are cumulative: https://platform.claude.com/docs/en/build-with-claude/streaming."""
     stream = StreamedMessage()
     stream.take({"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}})
-    for output in (5, 15):
-        usage = {"output_tokens": output, "input_tokens": None}
+    for output, tokens in ((5, None), (15, 0), (0, None)):
+        usage = {"output_tokens": output, "input_tokens": tokens}
         stream.take({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
     usage = anthropic.read_answer(stream.reply())["usage"]
     assert (usage.input_tokens, usage.output_tokens) == (25, 15)
+
+
+def test_zeros_at_the_end_of_a_stream_replace_no_counts() -> None:
+    stream = StreamedReply()
+    for prompt, output in ((5, 1), (5, 2), (0, 0), (None, None)):
+        usage = {"prompt_tokens": prompt, "completion_tokens": output}
+        stream.take({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}], "usage": usage})
+        stream.take({"choices": [], "usage": None})
+    usage = openai.read_answer(stream.reply())["usage"]
+    assert (usage.input_tokens, usage.output_tokens) == (5, 2)
 
 
 def test_input_of_a_tool_that_is_no_json_stays_as_the_model_wrote_it() -> None:
@@ -348,6 +358,39 @@ def test_an_answer_that_its_provider_broke_off_is_no_answer(finish: str) -> None
 def test_calls_of_tools_old_and_new_are_answers_without_any_text(content: Any, calls: dict[str, Any]) -> None:
     answer = chat("function_call", content=content, **calls)
     assert (answer.status, answer.tool_calls) == ("ok", ({"name": "f", "arguments": {"id": 7}},))
+
+
+@pytest.mark.parametrize("content", [["Par", "is"], ["Par", {"text": "is"}], {"text": "Paris"}, 7, [{"said": "Paris"}]])
+def test_a_content_of_unknown_shape_is_no_empty_answer(content: Any) -> None:
+    with pytest.raises(TransportError):
+        chat("stop", content=content)
+    stream = StreamedReply()
+    with pytest.raises(TransportError):
+        stream.take({"choices": [{"delta": {"content": content}, "finish_reason": "stop"}]})
+    with pytest.raises(TransportError):
+        anthropic.read_answer({"content": ["Paris"], "stop_reason": "end_turn"})
+    assert chat("stop", content=[{"type": "text", "text": ""}]).status == "empty"
+    StreamedReply().take({"choices": [{"delta": {"content": [{"type": "reference", "reference_ids": [1]}]}}]})
+
+
+@pytest.mark.parametrize("said", [{"content": "Paris"}, {"content": "", "tool_calls": [{"id": "a", "function": CALL}]}])
+def test_a_stream_of_one_whole_message_is_that_message(said: dict[str, Any]) -> None:
+    """Some servers and gateways answer so where they cannot stream; others repeat the whole at a stream's end."""
+    whole = {"choices": [{"message": said, "finish_reason": "stop"}]}
+    stream, repeating = StreamedReply(), StreamedReply()
+    stream.take(whole)
+    assert stream.started
+    for event in ({"choices": [{"delta": said}]}, whole):
+        repeating.take(event)
+    expected = Generation(**openai.read_answer(whole))
+    assert expected.status == "ok"
+    assert Generation(**openai.read_answer(stream.reply())) == expected
+    assert Generation(**openai.read_answer(repeating.reply())) == expected
+
+
+def test_a_stream_of_another_api_is_no_answer() -> None:
+    with pytest.raises(TransportError):
+        StreamedReply().take({"choices": [{"text": "Paris", "finish_reason": "stop"}]})
 
 
 def test_an_old_call_of_a_function_is_read_from_a_stream_too() -> None:

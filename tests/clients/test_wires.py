@@ -220,9 +220,8 @@ def test_a_call_that_breaks_for_another_reason_shows_no_key_in_its_traceback(
     """A bug of ours, or of aiohttp, while the header fields lie in a local variable."""
     monkeypatch.setenv("LOOPBACK_KEY", CANARY)
     client = wire.client("http://127.0.0.1:9", api_key_env="LOOPBACK_KEY", retry=QUICK)
-    client._proxies = {}
     monkeypatch.setattr(HttpClient, "_session", lambda self: None)
-    with pytest.raises(KeyError) as raised:
+    with pytest.raises(AttributeError) as raised:
         ask(client)
     told = everything(raised.value)
     assert "headers = " in told
@@ -236,6 +235,16 @@ def test_a_missing_key_is_told_by_name_before_any_call(
     with pytest.raises(RequestRefusedError, match="set the environment variable LOOPBACK_KEY") as raised:
         ask(connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY"))
     assert raised.value.attempts == 0
+    assert loopback.stats()["requests"] == 0
+
+
+def test_a_key_with_a_line_break_inside_is_told_by_name_and_not_sent(
+    loopback: Loopback, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOPBACK_KEY", f"{CANARY}\n{CANARY}")
+    with pytest.raises(RequestRefusedError, match="LOOPBACK_KEY") as raised:
+        ask(connected(loopback, wire=wire, api_key_env="LOOPBACK_KEY"))
+    assert CANARY not in everything(raised.value)
     assert loopback.stats()["requests"] == 0
 
 
@@ -335,6 +344,46 @@ def test_a_server_that_is_not_there_is_a_transport_error(wire: Wire) -> None:
     client = wire.client("http://127.0.0.1:9", api_key_env=None, retry=QUICK)
     with pytest.raises(TransportError, match=r"127\.0\.0\.1:9"):
         ask(client)
+
+
+@pytest.fixture
+def _no_other_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_no_other_proxy")
+def test_a_proxy_is_taken_with_and_without_a_scheme(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As curl takes it. The server stands for the proxy, which is sent its own password alone."""
+    host = loopback.origin.removeprefix("http://")
+    for proxy in (f"anna:Tr0ub4dorX@{host}", f"http://anna:Tr0ub4dorX@{host}"):
+        monkeypatch.setenv("http_proxy", proxy)
+        assert ask(OpenAIClient("http://nowhere.invalid/v1", api_key_env=None, retry=QUICK)).status == "ok"
+    assert all("proxy-authorization" in entry["headers"] for entry in loopback.stats()["log"])
+
+
+@pytest.mark.usefixtures("_no_other_proxy")
+@pytest.mark.parametrize(
+    ("variable", "value", "attempts"),
+    [
+        ("http_proxy", "anna:Tr0ub4dorX@127.0.0.1:9", 2),
+        ("HTTP_PROXY", "http://anna:Tr0ub4dorX@127.0.0.1:9", 2),
+        ("http_proxy", "http://anna:Tr0ub4dorX@proxy.invalid:port", 0),
+        ("http_proxy", "anna:Tr0ub4#dorX@proxy.invalid:3128", 0),
+        ("http_proxy", "http://anna:Tr0ub4dorX@pro xy:3128", 3),
+        ("http_proxy", "socks5://anna:Tr0ub4dorX@proxy.invalid:3128", 0),
+    ],
+)
+def test_a_proxy_that_does_not_serve_is_told_by_its_variable_and_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, wire: Wire, variable: str, value: str, attempts: int
+) -> None:
+    monkeypatch.setenv(variable, value)
+    client = wire.client("http://nowhere.invalid", api_key_env=None, retry=QUICK)
+    with pytest.raises(CallError, match=rf"\${variable}") as raised:
+        ask(client)
+    assert "Tr0ub4" not in str(raised.value)
+    assert isinstance(raised.value, TransportError if attempts else RequestRefusedError)
+    assert raised.value.attempts == max(attempts, 1)
 
 
 def test_connections_are_reused_and_one_client_serves_one_loop_after_the_other(loopback: Loopback, wire: Wire) -> None:

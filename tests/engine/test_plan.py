@@ -129,3 +129,10 @@ def test_an_application_is_asked_under_a_key_of_its_code_bundle_and_case() -> No
     (calls,) = plan.batches()
     assert len({call.key for call in calls}) == 20
     assert [call.key for call in next(plan.batches())] == [call.key for call in calls]
+
+
+@pytest.mark.parametrize("own", [{}, {"fingerprint": None}, {"fingerprint": 7}])
+def test_a_client_of_ones_own_without_a_fingerprint_is_told_the_rule(own: dict[str, Any]) -> None:
+    client: Any = type("Mine", (), own)()
+    with pytest.raises(TypeError, match=r"fingerprint of Mine .* must be"):
+        CallSetup(client=client).answering()

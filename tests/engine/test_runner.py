@@ -189,7 +189,7 @@ def test_a_prompt_that_one_case_cannot_fill_is_that_rows_error(path: Path) -> No
     assert found == {"q1": "ok", "q2": "ok", "q0": "error"}
 
 
-@pytest.mark.parametrize("answer", [None, "text", Generation(latency_s=float("nan"))])
+@pytest.mark.parametrize("answer", [None, "text", Generation(tool_calls=({"name": "f", "arguments": float("nan")},))])
 def test_a_client_that_answers_nonsense_is_an_error_row(path: Path, answer: Any) -> None:
     class Odd:
         fingerprint = "odd"
