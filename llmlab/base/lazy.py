@@ -20,7 +20,8 @@ def face(room: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[
     the same names. Files and rooms right below this one are reached as attributes, and are no part of `__all__`.
     """
     module = sys.modules[room]
-    homes = {name: home for home, name in SHOWN.findall(module.__loader__.get_source(room))}  # type: ignore[union-attr]
+    source = module.__loader__.get_source(room)  # type: ignore[union-attr]  # whatever has imported a room can read it
+    homes = {name: home for home, name in SHOWN.findall(source)}
 
     def resolve(name: str) -> Any:
         if name not in homes:
