@@ -45,6 +45,7 @@ Ties: TypeAlias = Callable[[Ints, pa.Array], Ints]  # row numbers that tie, and 
 THREADS = min(os.cpu_count() or 1, 4)
 MOSTLY = 0.8
 PART_ROWS = 1 << 16  # small enough for a processor's cache
+SLOT_BITS = 20  # slots that fit in the cache too, and of which a part's keys share few
 SPARSE_AT = 8  # a rectangle of queries x depth may be this many times larger than the rows it holds
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that multiplying by it loses nothing
@@ -235,8 +236,13 @@ def id_array(values: Any, *, what: str) -> pa.Array:
 def encode(ids: pa.Array) -> tuple[Ints, pa.Array]:
     """A code from 0 for each id, in order of first appearance, and the distinct ids."""
     runs = pc.run_end_encode(ids, run_end_type=pa.int64())  # rows of a query stand together
-    encoded, length = runs.values.dictionary_encode(), np.diff(runs.run_ends.to_numpy(), prepend=0)
-    return np.repeat(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), length), encoded.dictionary
+    encoded = runs.values.dictionary_encode()
+    starts = np.zeros(len(ids) + 1, np.int64)
+    starts[runs.run_ends.to_numpy()] = 1
+    run = np.cumsum(starts[:-1])
+    if len(encoded.dictionary) == len(encoded):  # no id comes back after another: the run is the code
+        return run, encoded.dictionary
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)[run], encoded.dictionary
 
 
 def _codes_in(ids: pa.Array, known: pa.Array, *, what: str) -> npt.NDArray[np.int32]:
@@ -274,8 +280,7 @@ def _exact_pair_keys(group: Ints, ids: pa.Array, other_group: Ints, other_ids: p
 
 def first_of_pair(group: Ints, ids: pa.Array) -> Ints:
     """For each row the first row with its (group, id)."""
-    key = np.sort(_pair_keys(group, ids))
-    if not (key[1:] == key[:-1]).any():  # no pair comes twice, for certain
+    if not _any_twice(_pair_keys(group, ids)):  # no pair comes twice, for certain
         return np.arange(len(group))
     code, distinct = encode(ids)
     _, first, pair = np.unique(group * len(distinct) + code, return_index=True, return_inverse=True)
@@ -320,23 +325,24 @@ def _ranked_part(
     asked_ids = judgements.doc_ids[part]
     order = np.arange(len(group)) if score is None else _ranked(group, -score, lambda rows: ties(rows, doc_ids))
     again = group[:0]
-    place, found, repeats = _places(_pair_keys(asked, asked_ids), _pair_keys(group, doc_ids)[order])
+    pairs = _pair_keys(group, doc_ids)[order]
+    place, found = _places(_pair_keys(asked, asked_ids), pairs)
     same = (group[place] == asked[found]).all() and doc_ids.take(pa.array(order[place])).equals(
         asked_ids.filter(pa.array(found))
     )
-    if repeats or not same:  # a document came twice, or two keys collided
+    if not same or _any_twice(pairs):  # a document came twice, or two keys collided
         keys, wanted = _exact_pair_keys(group, doc_ids, asked, asked_ids)
         new = np.zeros(len(order), np.bool_)
         new[np.unique(keys[order], return_index=True)[1]] = True
         again, group, order = group[~new] + first, group[new], order[new]
-        place, found, _ = _places(wanted, keys[order])
+        place, found = _places(wanted, keys[order])
     by_rank = np.argsort(place)
     place = place[by_rank]
     return group[place] + first, place_in_group(group)[place], judgements.relevance[part][found][by_rank], again
 
 
-def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[np.bool_], bool]:
-    """Where the wanted keys stand, for those that are there; which are there; and whether any key comes twice."""
+def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Where the wanted keys stand, for those that are there; and which are there."""
     slots = np.zeros(1 << 16, np.bool_)  # by the first two bytes: most keys are wanted by nobody, and need no place
     slots[wanted >> 48] = True
     near = np.flatnonzero(slots[keys >> 48])
@@ -344,8 +350,17 @@ def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt
     at = np.searchsorted(keys[by_key], wanted)
     found = np.append(keys[by_key], keys[:1])[at] == wanted
     found &= at < len(by_key)
-    in_order = np.sort(keys)
-    return by_key[at[found]], found, bool((in_order[1:] == in_order[:-1]).any())
+    return by_key[at[found]], found
+
+
+def _any_twice(keys: npt.NDArray[np.uint64]) -> bool:
+    """Whether a key comes twice: each takes the place of its first bits, and only who lost it to another is sorted."""
+    rows, slot = np.arange(len(keys), dtype=np.int32), keys >> np.uint64(64 - SLOT_BITS)
+    owner = np.empty(1 << SLOT_BITS, np.int32)
+    owner[slot] = rows
+    lost = np.flatnonzero(owner[slot] != rows)
+    in_order = np.sort(keys[lost])
+    return bool((in_order[1:] == in_order[:-1]).any() or (keys[owner[slot[lost]]] == keys[lost]).any())
 
 
 def _ranked(group: Ints, descending: Floats, key: Callable[[Ints], Ints]) -> Ints:

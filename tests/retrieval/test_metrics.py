@@ -100,6 +100,17 @@ def test_every_metric_lies_between_0_and_1_whatever_comes_back_twice(qrels, run)
     assert ((found.values >= 0) & (found.values <= 1)).all()
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_document_is_known_again_among_very_many(times):
+    """Far more documents of one query than there are places to tell their keys apart at once."""
+    documents = [f"document-{i}" for i in range(200_000)]
+    for again in np.random.default_rng(times).integers(0, 200_000, 3):
+        found = evaluate({"q": {documents[again]: 1}}, {"q": documents + [documents[again]] * times}, measures=["RR"])
+        assert found.n_repeated_documents == times
+        assert found.mean("RR") == pytest.approx(1 / (again + 1))
+    assert evaluate({"q": {"document-7": 1}}, {"q": documents}, measures=["RR"]).n_repeated_documents == 0
+
+
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(QRELS, st.dictionaries(QUERIES, st.lists(DOCS, max_size=20)))
 def test_a_document_returned_again_counts_once_at_its_first_place(qrels, run):
