@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmlab.base.lazy import face
+from llmlab.base.lazy import face, lend
 
 __version__ = "0.2.0"
 
@@ -69,3 +69,5 @@ if TYPE_CHECKING:
     from llmlab.watch import Watch as Watch
 
 __all__, __getattr__, __dir__ = face(__name__)
+
+lend("request_of", home="llmlab.engine.plan")  # what `Bundle.request` calls

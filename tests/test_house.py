@@ -151,6 +151,18 @@ def test_only_results_look_into_their_frame_and_their_provenance_by_key(path):
     assert not re.search(r"(?<!self)\.frame[\[.]|provenance(\[|\.get\(|=\{)", code)
 
 
+def test_no_import_hides_in_a_text():
+    """Only the face of the whole names a module of ours as text, because it lends a function to a room below."""
+    modules = {f"llmlab.{name}" for name in FILES if "." in name}
+    hidden = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in modules
+    }
+    assert hidden == {""}
+
+
 def test_no_files_import_each_other_in_a_circle():
     """What is imported can be read without reading on."""
     assert circles() == []

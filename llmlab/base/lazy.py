@@ -1,4 +1,8 @@
-"""The public face of a room: its names are resolved, and the files behind them imported, when first used."""
+"""The public face of a room: its names are resolved, and the files behind them imported, when first used.
+
+A value may have a method that a room above it carries out (`Bundle.request` needs the index). Its room does not know
+that one: the face of the whole, which knows all rooms, lends it the function.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["face"]
+__all__ = ["face", "lend", "lent"]
 
 SHOWN = re.compile(r"^    from ([\w.]+) import (\w+) as \2$", re.MULTILINE)
+
+_homes_of_lent: dict[str, str] = {}
 
 
 def face(room: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
@@ -37,3 +43,14 @@ def face(room: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[
         return sorted({*vars(module), *homes})
 
     return sorted(name for name, home in homes.items() if home != room), resolve, names
+
+
+def lend(name: str, *, home: str) -> None:
+    """Let values of lower rooms use the function `name` of the module `home`, which is imported when they do."""
+    _homes_of_lent[name] = home
+
+
+def lent(name: str) -> Callable[..., Any]:
+    """The function that the face of the whole lends under this name."""
+    function: Callable[..., Any] = getattr(importlib.import_module(_homes_of_lent[name]), name)
+    return function

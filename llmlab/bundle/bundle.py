@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +18,7 @@ from llmlab import bundle as room
 from llmlab import display
 from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError, FloatingModelError
+from llmlab.base.lazy import lent
 from llmlab.base.project import located
 from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
@@ -289,7 +289,7 @@ class Bundle(_Value):
         Raises:
             PromptError: an input is missing, or the prompt or the query cannot be filled with what is given.
         """
-        return import_module("llmlab.engine.plan").request_of(self, inputs)  # a storey above, only where it is asked
+        return lent("request_of")(self, inputs)
 
     def with_(self, **changes: Any) -> Bundle:
         """A changed copy. Keys are the names of fields at any level: `temperature=0.7, k=8, model="openai/..."`.
