@@ -19,6 +19,7 @@ __all__ = [
     "cluster_codes",
     "cluster_sums",
     "codes",
+    "codes_and_sizes",
     "floats",
     "is_missing",
     "open_unit",
@@ -127,13 +128,21 @@ def cluster_codes(labels: npt.ArrayLike, *, n: int) -> GroupIndex:
     >>> cluster_codes(["b", "a", "b"], n=3).tolist()
     [0, 1, 0]
     """
+    return codes_and_sizes(labels, n=n)[0]
+
+
+def codes_and_sizes(labels: npt.ArrayLike, *, n: int) -> tuple[GroupIndex, npt.NDArray[np.intp]]:
+    """Cluster labels as `cluster_codes`, and the number of cases in each cluster, shape (G,)."""
     numbers: npt.NDArray[Any] = np.asarray(labels)
-    if numbers.ndim == 1 and len(numbers) == n and numbers.dtype.kind in "iu":
-        if n and numbers.min() >= 0 and numbers.max() < n:
-            filled = np.bincount(numbers) > 0
-            return numbers.astype(np.intp, copy=False) if filled.all() else (np.cumsum(filled) - 1)[numbers]
-        return np.unique(numbers, return_inverse=True)[1].astype(np.intp, copy=False)
-    return codes(numbers, "clusters", length=n)[0]
+    of_case = numbers
+    if numbers.ndim != 1 or len(numbers) != n or numbers.dtype.kind not in "iu":
+        of_case = codes(numbers, "clusters", length=n)[0]
+    elif not n or numbers.min() < 0 or numbers.max() >= n:
+        of_case = np.unique(numbers, return_inverse=True)[1]
+    sizes = np.bincount(of_case)
+    if n and not sizes.all():
+        of_case, sizes = (np.cumsum(sizes > 0) - 1)[of_case], sizes[sizes > 0]
+    return of_case.astype(np.intp, copy=False), sizes
 
 
 def cluster_sums(values: FloatArray, of_case: GroupIndex) -> FloatArray:

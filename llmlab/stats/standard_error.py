@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from llmlab.base.errors import DataError
-from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, open_unit
+from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, codes_and_sizes, floats, open_unit
 
 __all__ = [
     "FEW_DF",
@@ -149,8 +149,7 @@ def standard_error(
     x = floats(values, "values", at_least=2)
     n, w = x.size, case_weights(weights, n=x.size)
     scale = max(float(x.max()), -float(x.min())) or 1.0  # squares of what is left neither overflow nor vanish
-    of_case = None if clusters is None else cluster_codes(clusters, n=n)
-    sizes = np.ones(n) if of_case is None else np.bincount(of_case).astype(np.float64)
+    of_case, sizes = (None, np.ones(n)) if clusters is None else codes_and_sizes(clusters, n=n)
     n_clusters = sizes.size
     if n_clusters < 2:
         raise DataError(f"all {n} cases are in one cluster: no standard error without a second independent one")
