@@ -26,10 +26,10 @@ from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.engine.call_setup import CallSetup
+from llmlab.engine.execution import Scoring, execute
 from llmlab.engine.index_record import record_of_built
 from llmlab.engine.plan import Plan, make_plan, price_of, query_of
 from llmlab.engine.progress import Progress, shown
-from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.answers import AnswerSheet, scores_of
 from llmlab.results.provenance import Provenance

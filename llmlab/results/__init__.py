@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from llmlab.results.comparing import compare_tables as compare_tables
     from llmlab.results.comparison import Comparison as Comparison
     from llmlab.results.comparison import PairedRow as PairedRow
+    from llmlab.results.diagnostics import cases_needed as cases_needed
+    from llmlab.results.diagnostics import classes as classes
+    from llmlab.results.diagnostics import harm_by_category as harm_by_category
+    from llmlab.results.diagnostics import repeats_or_cases as repeats_or_cases
+    from llmlab.results.diagnostics import three_readings as three_readings
     from llmlab.results.elsewhere import Scores as Scores
     from llmlab.results.elsewhere import read_scores as read_scores
     from llmlab.results.results import Results as Results
     from llmlab.results.scores import Metric as Metric
     from llmlab.results.scores import ScoreTable as ScoreTable
     from llmlab.results.scores import score_table as score_table
-    from llmlab.results.study import cases_needed as cases_needed
-    from llmlab.results.study import classes as classes
-    from llmlab.results.study import harm_by_category as harm_by_category
-    from llmlab.results.study import repeats_or_cases as repeats_or_cases
-    from llmlab.results.study import three_readings as three_readings
     from llmlab.results.summary import Summary as Summary
 
 __all__, __getattr__, __dir__ = face(__name__)

@@ -1,6 +1,6 @@
 """The burdens of proof as functions of one difference: what PASS and what FAIL ask of it, wherever a margin is read.
 
-`compare(margin=)`, the study of harm by category and the gate all ask here. A difference is turned beforehand so that
+`compare(margin=)`, the reading of harm by category and the gate all ask here. A difference is turned beforehand so that
 more is better (`PairedDifference.turned`). `asked` is the confidence of claims that let a candidate through (the price
 of looking is in it), `confidence` the one at which a failure is shown. Unscored answers give three differences, as seen
 and at their worst and best for the candidate; a verdict needs all of them to agree.

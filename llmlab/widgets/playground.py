@@ -1,6 +1,6 @@
 """The Playground: change a prompt, run it on a few cases, read what changed, go back, and save what was better.
 
-Everything it does is one call into `drafts` or `tries`. Calls run in a thread beside the kernel's own, so that the
+Everything it does is one call into `editing` or `tries`. Calls run in a thread beside the kernel's own, so that the
 form and other cells stay alive, and stop when asked; every answer received is in the call store.
 """
 
@@ -24,7 +24,7 @@ from llmlab.clients.base import Client
 from llmlab.display.html import Html, html_note, html_table
 from llmlab.display.page import html_of, html_widget
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.drafts import PromptCheck, check_prompt, edited, next_version, save_next
+from llmlab.engine.editing import PromptCheck, check_prompt, edited, next_version, save_next
 from llmlab.engine.progress import Progress
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.experiment.folder import Experiment

@@ -17,9 +17,9 @@ from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.openai import OpenAIClient
 from llmlab.engine.call_setup import CallSetup
+from llmlab.engine.execution import Scoring, execute
 from llmlab.engine.plan import make_plan
 from llmlab.engine.progress import Progress
-from llmlab.engine.runner import Scoring, execute
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.answers import AnswerSheet
 from tests.bench.conftest import Measured

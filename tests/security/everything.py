@@ -33,9 +33,9 @@ from llmlab.gate import GatePolicy, Receipt
 from llmlab.gate.passport import JudgePassport
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.guards import Frontier, LabelledText, guard, measure
+from llmlab.results.diagnostics import Classes
 from llmlab.results.elsewhere import Scores
 from llmlab.results.results import Results
-from llmlab.results.study import Classes
 from llmlab.scorers import Score, scorer
 from llmlab.search.corpus import Corpus, Document
 from llmlab.watch.policy import WatchPolicy

@@ -24,9 +24,9 @@ from llmlab.clients.openai import OpenAIClient
 from llmlab.clients.prices import Price
 from llmlab.engine.app import App
 from llmlab.engine.call_setup import CallSetup
+from llmlab.engine.execution import HOPELESS_AFTER, Scoring, execute
 from llmlab.engine.plan import Plan, make_plan
 from llmlab.engine.progress import Progress
-from llmlab.engine.runner import HOPELESS_AFTER, Scoring, execute
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.answers import AnswerSheet, generations_of
 from tests.experiment_jobs import BUNDLE, golden

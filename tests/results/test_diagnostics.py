@@ -8,9 +8,9 @@ import pytest
 
 import llmlab as ll
 from llmlab.notebook import run_notebook
+from llmlab.results.diagnostics import cases_needed, harm_by_category, repeats_or_cases, three_readings
 from llmlab.results.elsewhere import read_scores
 from llmlab.results.scores import two_digits
-from llmlab.results.study import cases_needed, harm_by_category, repeats_or_cases, three_readings
 from llmlab.simulate import false_positives
 from tests.made_results import made
 from tests.real_data import GPT, SONNET, real

@@ -9,7 +9,7 @@ import pytest
 
 from llmlab import Bundle, Case, GoldenSet, load_bundles
 from llmlab.base.errors import DataError
-from llmlab.engine.drafts import check_prompt, edited, next_version, save_next
+from llmlab.engine.editing import check_prompt, edited, next_version, save_next
 from llmlab.gate.looks import tried_before
 
 BASE = Bundle.from_prompt("{{ question }}", model="offline/extractive-1", name="qa", version="1.0.0")
