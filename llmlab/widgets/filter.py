@@ -100,7 +100,8 @@ def matching(
     if variant is not None:
         cells &= np.array(results.variants) == variant
     if tag is not None:
-        cells &= _tagged(results, grid.case_ids, tag)[:, None]
+        tagged = {case.id for case in results.golden or () if tag in case.tags}
+        cells &= np.array([case_id in tagged for case_id in grid.case_ids], dtype=bool)[:, None]
     if status is not None:
         cells &= grid.any_row(np.array([word == status for (word,) in results.answers("status")], dtype=bool))
     if text.strip():
@@ -132,11 +133,6 @@ def _check(results: Results, **given: str | None) -> None:
     for name, value in given.items():
         if value is not None and value not in valid[name]:
             raise ValueError(f"{name} == {value!r}, must be one of {', '.join(valid[name]) or '(there is none)'}")
-
-
-def _tagged(results: Results, case_ids: tuple[str, ...], tag: str) -> NDArray[np.bool_]:
-    with_it = {case.id for case in results.golden or () if tag in case.tags}
-    return np.fromiter((case_id in with_it for case_id in case_ids), bool, count=len(case_ids))
 
 
 def _saying(results: Results, text: str) -> NDArray[np.bool_]:
