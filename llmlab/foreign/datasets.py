@@ -56,6 +56,10 @@ _OF_A_CONFIG = {  # of promptfoo: what is read or counted elsewhere, and where i
     *("$schema", "commandLineOptions", "outputPath", "sharing", "writeLatestResults"),
 }
 _OF_A_GOLDEN = {"input", "expectedoutput", "context", "sourcefile"}  # of DeepEval
+_OF_AN_EXAMPLE = {  # of LangSmith: what is read or counted by itself, and where and when the example was written
+    *("id", "inputs", "outputs", "metadata", "split", "attachments", "dataset_id", "dataset_name"),
+    *("source_run_id", "created_at", "modified_at"),
+}
 _OF_AN_ITEM = {  # of Langfuse: what a case takes, and where and when the item was written
     *("id", "input", "expectedoutput", "sourcetraceid", "status"),
     *("datasetid", "datasetname", "sourceobservationid", "projectid", "createdat", "updatedat"),
@@ -246,6 +250,7 @@ def langsmith_cases(path: str | Path) -> Cases:
         if outputs:
             single = isinstance(outputs, Mapping) and len(outputs) == 1
             row["expected"] = next(iter(outputs.values())) if single else outputs
+        left.update(f"`{key}` of an example" for key in example if example[key] and key not in _OF_AN_EXAMPLE)
         left["`metadata` of an example"] += bool(metadata)
         left["attachments of an example"] += bool(example.get("attachments"))
         left[_BAR] += "|" in str(row.get("expected", ""))
@@ -283,6 +288,9 @@ def deepeval_cases(path: str | Path) -> Cases:
     for golden in _items(document(path), (), path):
         left.update(f"`{key}` of a golden" for key in golden if golden[key] and _bare(key) not in _OF_A_GOLDEN)
         golden = {_bare(key): value for key, value in golden.items()}
+        if golden.get("input") is None:
+            left["a golden of a conversation, without an input"] += 1
+            continue
         context = {"context": golden["context"]} if golden.get("context") else {}
         row: dict[str, Any] = {"id": f"q{len(rows) + 1}", "inputs": {**_inputs(golden.get("input")), **context}}
         if golden.get("expectedoutput") is not None:

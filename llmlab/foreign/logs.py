@@ -49,7 +49,7 @@ def inspect_answers(path: str | Path) -> Answers:
         cases[case_id] = _inspect_case(sample, case_id)
         answers.append(_inspect_answer(sample, model, case_id))
         scores.append(dict(_numbers(sample.get("scores") or {}, left)))
-        left["`metadata` of a sample"] += bool(sample.get("metadata"))
+        left.update(f"`{key}` of a sample" for key in ("metadata", "files", "sandbox", "setup") if sample.get(key))
         given = sample.get("input")
         asked = len(given) if isinstance(given, list) else 1
         left["messages between the first and the last of a sample"] += len(sample.get("messages") or ()) > asked + 1

@@ -319,16 +319,31 @@ def test_the_goldens_of_deepeval_are_known_by_their_fields_and_become_cases(tmp_
     goldens = [
         {"input": "Q", "expected_output": "E", "context": ["c"], "source_file": "a.md", **left, "comments": None},
         {"input": "R", "actual_output": None, "expected_output": None, "retrieval_context": None, "context": None},
+        {"input": None, "turns": [{"role": "user", "content": "Hi"}]},
     ]
     (tmp_path / "goldens.json").write_text(json.dumps(goldens))
     done = CliRunner().invoke(import_file, [str(tmp_path / "goldens.json"), "--to", str(tmp_path / "new")])
     assert "goldens.json is of deepeval" in done.output
     assert all(f"`{name}` of a golden" in done.output for name in left)
+    assert "a golden of a conversation" in done.output
     assert "comments" not in done.output
     assert rows(ll.GoldenSet.load(tmp_path / "new" / "golden.jsonl")) == {
         "q1": {"id": "q1", "inputs": {"question": "Q", "context": ("c",)}, "expected": ("E",), "source": "a.md"},
         "q2": {"id": "q2", "inputs": {"question": "R"}},
     }
+
+
+def test_fields_of_an_example_and_of_a_sample_that_are_left_out_are_counted(tmp_path):
+    (tmp_path / "examples.json").write_text(
+        json.dumps([{"inputs": {"q": "a"}, "outputs": {"a": "b"}, "runs": [1], "created_at": "2026-01-01"}])
+    )
+    said = warned(ll.GoldenSet.from_langsmith, tmp_path / "examples.json")[1]
+    assert ("`runs`" in said, "created_at" in said) == (True, False)
+    log = json.loads((FILES / "demo.json").read_text())
+    log["samples"][0] |= {"files": {"a.txt": "x"}, "sandbox": {"type": "docker"}}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    notes = " ".join(ll.Results.from_inspect(tmp_path / "log.json").notes)
+    assert all(what in notes for what in ("`files` of a sample (1 time)", "`sandbox` of a sample (1 time)"))
 
 
 @pytest.mark.parametrize("ending", ["JSONL", "ndjson", "NDJSON"])
