@@ -188,7 +188,8 @@ def changed_files(folder: str | Path | None, pattern: str) -> tuple[Path, ...]:
 def _git(*arguments: str, folder: str | Path | None) -> str | None:
     command = ["git", "-C", str(folder or Path.cwd()), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603  # fixed program
+        # git's own output has the encoding of whoever wrote it
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)  # noqa: S603  # fixed program
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

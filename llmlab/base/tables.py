@@ -20,7 +20,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ __all__ = [
     "read_parquet",
     "read_table",
     "separator_of",
+    "text_of_bytes",
     "texts_of",
     "with_points",
     "write_csv",
@@ -153,21 +154,36 @@ def read_parquet(path: str | Path) -> Table:
     except (ValueError, OSError, NotImplementedError, TypeError, KeyError) as error:  # pyarrow's own are such
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
     for name in [name for name in cells.columns if _rows_of_bytes(cells[name])]:
-        cells[name] = cells[name].map(_text)
+        cells[name] = cells[name].map(text_of_bytes)
     return Table(cells=cells, path=Path(path))
 
 
-def _rows_of_bytes(column: pd.Series[Any]) -> list[int]:
-    """The rows whose cells are bytes: only a column of objects has any."""
-    return [row for row, cell in enumerate(column) if isinstance(cell, bytes)] if column.dtype == object else []
-
-
-def _text(cell: Any) -> Any:
-    """Bytes as the text that they are in UTF-8; everything else, and other bytes, as it is."""
+def text_of_bytes(cell: Any) -> Any:
+    """Bytes as the text that they are in UTF-8, at any depth; everything else, and other bytes, as it is."""
     if isinstance(cell, bytes):
         with contextlib.suppress(UnicodeDecodeError):
             return cell.decode("utf-8")
-    return cell
+    if (parts := _parts(cell)) is None:
+        return cell
+    texts = [text_of_bytes(part) for part in parts]
+    return dict(zip(cell, texts, strict=True)) if isinstance(cell, Mapping) else texts
+
+
+def _rows_of_bytes(column: pd.Series[Any]) -> list[int]:
+    """The rows whose cells hold bytes: only a column of objects or of categories has any."""
+    return [row for row, cell in enumerate(column) if _has_bytes(cell)] if column.dtype in (object, "category") else []
+
+
+def _has_bytes(cell: Any) -> bool:
+    parts = _parts(cell)
+    return isinstance(cell, bytes) if parts is None else any(map(_has_bytes, parts))
+
+
+def _parts(cell: Any) -> Iterable[Any] | None:
+    """What a list or an object holds, None for every other cell."""
+    if isinstance(cell, Mapping):
+        return cell.values()
+    return cell if isinstance(cell, (list, tuple)) or getattr(cell, "dtype", None) == "O" else None
 
 
 def read_csv(path: str | Path) -> Table:

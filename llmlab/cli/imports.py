@@ -20,6 +20,7 @@ __all__ = ["import_file"]
 
 _CASES: dict[str, Callable[[Path], GoldenSet]] = {
     "beir": GoldenSet.from_beir,
+    "deepeval": GoldenSet.from_deepeval,
     "langfuse": GoldenSet.from_langfuse,
     "langsmith": GoldenSet.from_langsmith,
     "promptfoo": GoldenSet.from_promptfoo,
@@ -44,8 +45,8 @@ def import_file(
 ) -> None:
     """Write what FILE holds: golden.jsonl, and bundles/ or results.parquet where it has them.
 
-    promptfoo, LangSmith, Langfuse, Inspect and BEIR are known by what is in the file; any other CSV, JSONL or Parquet
-    file is a table whose columns are named here. What cannot be carried over is listed.
+    promptfoo, LangSmith, Langfuse, DeepEval, Inspect and BEIR are known by what is in the file; any other CSV, JSONL or
+    Parquet file is a table whose columns are named here. What cannot be carried over is listed.
     """
     folder = to or Path("imported") / source.stem
     if folder.exists():

@@ -1,4 +1,5 @@
-"""Other tools' data sets as rows of cases: promptfoo's tests, LangSmith's examples, Langfuse's items, BEIR's queries.
+"""Other tools' data sets as rows of cases: promptfoo's tests, LangSmith's examples, Langfuse's items, DeepEval's
+goldens, BEIR's queries.
 
 What a row cannot carry is counted and listed, never dropped in silence. `golden.GoldenSet.from_...` makes cases of it;
 `kind_of` tells whose a file is, by what is in it, for `llmlab import`.
@@ -29,6 +30,7 @@ __all__ = [
     "Cases",
     "Kind",
     "beir_cases",
+    "deepeval_cases",
     "document",
     "kind_of",
     "langfuse_cases",
@@ -42,16 +44,28 @@ __all__ = [
 
 Arguments = ParamSpec("Arguments")
 Read = TypeVar("Read")
-Kind: TypeAlias = Literal["beir", "inspect", "langfuse", "langsmith", "promptfoo", "promptfoo results", "table"]
+Kind: TypeAlias = Literal[
+    "beir", "deepeval", "inspect", "langfuse", "langsmith", "promptfoo", "promptfoo results", "table"
+]
 _WHOLE_FACTS = {"equals": "text", "contains": "fact", "icontains": "fact"}
 _ENDPOINTS = {"chat", "completion", "messages", "responses"}
 _SAMPLING = {"temperature", "top_p", "max_tokens", "seed"}
 _OF_A_CASE = {"vars", "assert", "description"}
+_OF_A_CONFIG = {  # of promptfoo: what is read or counted elsewhere, and where it shows and writes its results
+    *("prompts", "providers", "targets", "tests", "scenarios", "defaultTest", "description"),
+    *("$schema", "commandLineOptions", "outputPath", "sharing", "writeLatestResults"),
+}
+_OF_A_GOLDEN = {"input", "expectedoutput", "context", "sourcefile"}  # of DeepEval
+_OF_AN_EXAMPLE = {  # of LangSmith: what is read or counted by itself, and where and when the example was written
+    *("id", "inputs", "outputs", "metadata", "split", "attachments", "dataset_id", "dataset_name"),
+    *("source_run_id", "created_at", "modified_at"),
+}
 _OF_AN_ITEM = {  # of Langfuse: what a case takes, and where and when the item was written
     *("id", "input", "expectedoutput", "sourcetraceid", "status"),
     *("datasetid", "datasetname", "sourceobservationid", "projectid", "createdat", "updatedat"),
 }
 _MANY_FACTS = {"contains-all", "icontains-all", "contains-any", "icontains-any"}
+_BAR = "an expected text with |, which separates two wordings here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +141,11 @@ def kind_of(path: str | Path) -> Kind:
     if isinstance(first, Mapping):
         keys = {_bare(key) for key in first}
         if {"input", "expectedoutput"} <= keys:
-            return "langfuse"
+            return "deepeval" if "retrievalcontext" in keys else "langfuse"
         return "langsmith" if {"inputs", "outputs"} <= keys else "table"
     raise FileRuleError(
-        "is of none of the known tools (promptfoo, LangSmith, Langfuse, Inspect, BEIR) and no table of rows", path=path
+        "is of none of the known tools (promptfoo, LangSmith, Langfuse, DeepEval, Inspect, BEIR) and no table of rows",
+        path=path,
     )
 
 
@@ -140,6 +155,7 @@ def promptfoo_cases(path: str | Path) -> Cases:
     config, left = _config(path), Counter[str]()
     default, rows = _default(config.get("defaultTest"), left), list[dict[str, Any]]()
     left["a scenario with its tests"] += len(_listed(config.get("scenarios")))
+    left.update(f"`{key}` of the configuration" for key in config if config[key] and key not in _OF_A_CONFIG)
     for test in _tests(config.get("tests"), path, left):
         whole = _with_defaults(test, default)
         for inputs in _expanded(whole["vars"]):
@@ -234,9 +250,10 @@ def langsmith_cases(path: str | Path) -> Cases:
         if outputs:
             single = isinstance(outputs, Mapping) and len(outputs) == 1
             row["expected"] = next(iter(outputs.values())) if single else outputs
+        left.update(f"`{key}` of an example" for key in example if example[key] and key not in _OF_AN_EXAMPLE)
         left["`metadata` of an example"] += bool(metadata)
         left["attachments of an example"] += bool(example.get("attachments"))
-        left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
+        left[_BAR] += "|" in str(row.get("expected", ""))
         rows.append(row)
     return Cases(rows=tuple(rows), left_out=listed(left))
 
@@ -256,7 +273,30 @@ def langfuse_cases(path: str | Path) -> Cases:
         if item.get("expectedoutput") is not None:
             row["expected"] = item["expectedoutput"]
         row["source"] = str(item.get("sourcetraceid") or "")
-        left["an expected text with |, which separates two wordings here"] += "|" in str(row.get("expected", ""))
+        left[_BAR] += "|" in str(row.get("expected", ""))
+        rows.append(row)
+    return Cases(rows=tuple(rows), left_out=listed(left))
+
+
+@shaped_by("DeepEval")
+def deepeval_cases(path: str | Path) -> Cases:
+    """The goldens of a DeepEval data set, as its `save_as` writes them; `context` is an input that a prompt may show.
+
+    What a system said or fetched for a golden belongs to its answer, and stays behind.
+    """
+    left, rows = Counter[str](), list[Mapping[str, Any]]()
+    for golden in _items(document(path), (), path):
+        left.update(f"`{key}` of a golden" for key in golden if golden[key] and _bare(key) not in _OF_A_GOLDEN)
+        golden = {_bare(key): value for key, value in golden.items()}
+        if golden.get("input") is None:
+            left["a golden of a conversation, without an input"] += 1
+            continue
+        context = {"context": golden["context"]} if golden.get("context") else {}
+        row: dict[str, Any] = {"id": f"q{len(rows) + 1}", "inputs": {**_inputs(golden.get("input")), **context}}
+        if golden.get("expectedoutput") is not None:
+            row["expected"] = golden["expectedoutput"]
+        row["source"] = str(golden.get("sourcefile") or "")
+        left[_BAR] += "|" in str(row.get("expected", ""))
         rows.append(row)
     return Cases(rows=tuple(rows), left_out=listed(left))
 

@@ -49,7 +49,7 @@ def inspect_answers(path: str | Path) -> Answers:
         cases[case_id] = _inspect_case(sample, case_id)
         answers.append(_inspect_answer(sample, model, case_id))
         scores.append(dict(_numbers(sample.get("scores") or {}, left)))
-        left["`metadata` of a sample"] += bool(sample.get("metadata"))
+        left.update(f"`{key}` of a sample" for key in ("metadata", "files", "sandbox", "setup") if sample.get(key))
         given = sample.get("input")
         asked = len(given) if isinstance(given, list) else 1
         left["messages between the first and the last of a sample"] += len(sample.get("messages") or ()) > asked + 1
@@ -63,10 +63,12 @@ def inspect_answers(path: str | Path) -> Answers:
 @shaped_by("promptfoo")
 def promptfoo_answers(path: str | Path) -> Answers:
     """The outputs of a promptfoo results file (`promptfoo eval -o results.json`)."""
-    results = _at(document(path), "results", "results")
+    content = document(path)
+    results = _at(content, "results", "results")
     if not isinstance(results, list) or not results:
         raise FileRuleError("holds no results; write them with `promptfoo eval -o FILE.json`", path=path)
     left, rows, answers, scores = Counter[str](), dict[str, Any](), [], []
+    left["`derivedMetrics` of the configuration"] += bool(_at(content, "config", "derivedMetrics"))
     names, times = _variants(results), Counter[tuple[str, str]]()
     for result in results:
         variant, case_id = names[result.get("promptIdx")], f"q{int(result.get('testIdx') or 0) + 1}"

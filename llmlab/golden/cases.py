@@ -233,6 +233,11 @@ class GoldenSet(Shown):
         return cls._read_by("langfuse_cases", path)
 
     @classmethod
+    def from_deepeval(cls, path: str | Path) -> GoldenSet:
+        """The goldens of a DeepEval data set (JSON, JSONL); a UserWarning says what is not carried over."""
+        return cls._read_by("deepeval_cases", path)
+
+    @classmethod
     def from_beir(cls, folder: str | Path, *, split: str = "test") -> GoldenSet:
         """The judged queries of a BEIR data set (`queries.jsonl`, `qrels/SPLIT.tsv`), with the grades of documents."""
         return cls._read_by("beir_cases", folder, split=split)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import pandas as pd
 
 from llmlab.base.errors import FileRuleError
-from llmlab.base.tables import Table, read_csv, read_parquet, read_table, texts_of, with_points
+from llmlab.base.tables import Table, read_csv, read_parquet, read_table, text_of_bytes, texts_of, with_points
 
 if TYPE_CHECKING:
     import datasets
@@ -103,11 +103,13 @@ def _present(value: Any, column: str) -> Any:
     if is_missing(value):
         raise ValueError(f"column {column!r} is empty")
     value = native(value)
+    if isinstance(value, bytes):
+        raise ValueError(f"column {column!r} holds bytes that are no UTF-8 text")
     return value if isinstance(value, (str, bool, int, float, list, dict)) else str(value)
 
 
 def native(value: Any) -> Any:
-    """A cell of any depth as plain values: arrays are lists, decimals floats, days and times texts."""
+    """A cell of any depth as plain values: arrays are lists, decimals floats, days, times and bytes in UTF-8 texts."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, Mapping):
@@ -116,7 +118,7 @@ def native(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [native(item) for item in value]
-    return str(value) if hasattr(value, "isoformat") else value
+    return str(value) if hasattr(value, "isoformat") else text_of_bytes(value)
 
 
 def _as_read(value: Any, feature: Any) -> Any:
@@ -151,7 +153,7 @@ def _cell(value: Any, key: str, expected_is: ExpectedIs) -> Any:
             return float(value)
         except (TypeError, ValueError):
             raise ValueError(f"weight == {value!r}, must be a number") from None
-    return str(value) if key == "cluster" else native(value)
+    return str(native(value)) if key == "cluster" else native(value)
 
 
 def _json(text: str) -> Any:

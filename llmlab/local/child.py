@@ -28,14 +28,14 @@ def proof_of(key: str) -> bytes:
     return hashlib.sha256(key.encode()).hexdigest().encode()
 
 
-def _serve(asked: dict[str, Any]) -> Any:
+def _serve(settings: dict[str, Any]) -> Any:
     import xllamacpp
 
     params = xllamacpp.CommonParams()
-    params.model.path, params.model_alias = asked["path"], {asked["alias"]}
-    params.n_parallel, params.n_ctx = asked["slots"], asked["slots"] * asked["context_tokens"]
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = asked["threads"]
-    params.port, params.api_keys, params.cors_origins, params.ui = 0, [asked["key"]], "", False
+    params.model.path, params.model_alias = settings["path"], {settings["alias"]}
+    params.n_parallel, params.n_ctx = settings["slots"], settings["slots"] * settings["context_tokens"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    params.port, params.api_keys, params.cors_origins, params.ui = 0, [settings["key"]], "", False
     params.n_predict, params.cache_ram_mib, params.verbosity = MOST_TOKENS, 0, 1
     params.fit_params = False  # else the context would depend on the memory that is free
     return xllamacpp.Server(params)
@@ -79,16 +79,16 @@ def _take_or_drop(held: selectors.BaseSelector, listener: socket.socket, ready: 
 
 
 def _main() -> None:
-    asked = json.loads(sys.stdin.readline())
-    server = _serve(asked)
-    state = Path(asked["state"])
+    settings = json.loads(sys.stdin.readline())
+    server = _serve(settings)
+    state = Path(settings["state"])
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        record = {"url": server.listening_address, "key": asked["key"], "pid": os.getpid()}
+        record = {"url": server.listening_address, "key": settings["key"], "pid": os.getpid()}
         _write_state(state, {**record, "lease_port": listener.getsockname()[1]})
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # closed, its number could become a connection's
-        _wait_for_the_last(listener, proof_of(asked["key"]))
+        _wait_for_the_last(listener, proof_of(settings["key"]))
         # another server may have been started meanwhile, and then the file is its own
         if json.loads(state.read_text(encoding="utf-8"))["pid"] == os.getpid():
             state.unlink()

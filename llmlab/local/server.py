@@ -120,7 +120,7 @@ def _attached(state: Path) -> Lease | None:
 
 
 def _start(model: LocalModel, state: Path, *, timeout_s: float) -> None:
-    asked = {
+    settings = {
         "path": str(model.require_ready()),
         "alias": model.alias,
         "slots": model.slots,
@@ -131,7 +131,7 @@ def _start(model: LocalModel, state: Path, *, timeout_s: float) -> None:
     }
     with state.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # our own program
-            [sys.executable, "-P", child.__file__],
+            [sys.executable, "-P", child.__file__],  # -P: nothing is imported from the folder that it lies in
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -139,12 +139,12 @@ def _start(model: LocalModel, state: Path, *, timeout_s: float) -> None:
             start_new_session=True,  # Ctrl+C in a terminal is not for it
             text=True,
         )
-    if why := _hindrance(process, json.dumps(asked), state, timeout_s):
+    if why := _hindrance(process, json.dumps(settings), state, timeout_s):
         raise LocalModelError(f"the server of {model.alias} did not start: {why}")
     threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
 
 
-def _hindrance(process: subprocess.Popen[str], asked: str, state: Path, timeout_s: float) -> str:
+def _hindrance(process: subprocess.Popen[str], settings: str, state: Path, timeout_s: float) -> str:
     """Why it is not ready, "" once it is."""
     late = threading.Event()
 
@@ -156,7 +156,7 @@ def _hindrance(process: subprocess.Popen[str], asked: str, state: Path, timeout_
     timer.start()
     try:
         with process.stdin, process.stdout:  # type: ignore[union-attr]  # both are pipes
-            process.stdin.write(f"{asked}\n")  # type: ignore[union-attr]
+            process.stdin.write(f"{settings}\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             if process.stdout.readline() == "ready\n":  # type: ignore[union-attr]
                 return ""

@@ -22,7 +22,7 @@ from pathlib import Path
 from llmlab.base.errors import LlmlabError
 from llmlab.base.project import located
 
-__all__ = ["LocalModel", "LocalModelError", "absence", "checked", "install", "package_file", "sha256_of"]
+__all__ = ["LocalModel", "LocalModelError", "absence", "checked", "install", "package_file"]
 
 LOCK = Path(__file__).with_name("requirements.lock")
 OWN = "path:"  # before a GGUF of the user's own
@@ -64,13 +64,13 @@ class LocalModel:
         Raises:
             LocalModelError: there is no such model or file, or `revision` is not the model's sha256.
         """
-        asked = (revision or "").removeprefix("sha256:").lower()
+        pin = (revision or "").removeprefix("sha256:").lower()
         if not model_id.startswith(OWN):
-            if model_id != SMALL or asked not in ("", SMALL_SHA256):
-                raise LocalModelError(f"local/{model_id} {asked} is not known: there is local/{SMALL} ({SMALL_SHA256})")
+            if model_id != SMALL or pin not in ("", SMALL_SHA256):
+                raise LocalModelError(f"local/{model_id} {pin} is not known: there is local/{SMALL} ({SMALL_SHA256})")
             return cls(name=SMALL, path=package_file(*SMALL_FILE), sha256=SMALL_SHA256)
         path = located(model_id.removeprefix(OWN))
-        return cls(name=path.stem, path=path.absolute(), sha256=asked or sha256_of(path))
+        return cls(name=path.stem, path=path.absolute(), sha256=pin or _sha256_of(path))
 
     @property
     def fingerprint(self) -> str:
@@ -106,7 +106,7 @@ def checked(path: Path | None, sha256: str, *, name: str, or_else: str = "") -> 
     """The file of what is called `name`; LocalModelError where it is not there, or not the one that it should be."""
     if path is None:
         raise LocalModelError(f"{name} is not installed: {GET_IT}")
-    if (actual := sha256_of(path)) != sha256:
+    if (actual := _sha256_of(path)) != sha256:
         raise LocalModelError(
             f"{path.name} has the sha256 {actual[:12]}..., not {sha256[:12]}...: it is cut off or another one; "
             f"install it again (`llmlab local setup --again`){or_else}"
@@ -159,7 +159,7 @@ def _lacking(cpuinfo: Path) -> list[str]:
     return [flag for flag in CPU_FLAGS if flag not in flags]
 
 
-def sha256_of(path: Path) -> str:
+def _sha256_of(path: Path) -> str:
     """Of a file, in hex; LocalModelError where it cannot be read."""
     try:
         status = path.stat()

@@ -48,8 +48,10 @@ class LocalVectors:
         Raises:
             LocalModelError: table or tokenizer are not installed, or not those that llmlab names.
         """
+        table, zeros = self._table, np.zeros(self._table.shape[1], dtype=np.float32)
         encoded_texts = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [self._mean(encoded.ids).tolist() for encoded in encoded_texts]
+        means = (table[ids].mean(axis=0) if (ids := encoded.ids) else zeros for encoded in encoded_texts)
+        return [mean.tolist() for mean in means]
 
     async def complete(self, _request: Any) -> Any:
         """RequestRefusedError: it gives no answers."""
@@ -62,10 +64,6 @@ class LocalVectors:
     def require_ready(self) -> None:
         """Nothing, where the vectors are here; LocalModelError else."""
         _ = self._table, self._tokenizer
-
-    def _mean(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        table = self._table
-        return table[list(ids)].mean(axis=0) if ids else np.zeros(table.shape[1], dtype=np.float32)
 
     @cached_property
     def _table(self) -> NDArray[np.float32]:

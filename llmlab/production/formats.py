@@ -59,6 +59,9 @@ class Format:
             for path in paths:
                 if (value := value_at(row, path)) is None:
                     continue
+                if isinstance(value, bytes):  # those of UTF-8 were read as text
+                    wrong.append(name)
+                    continue
                 try:
                     if (converted := convert(value)) is not None:
                         read[name] = converted

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from llmlab.base.errors import DataError, FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import located
-from llmlab.base.tables import read_csv
+from llmlab.base.tables import read_csv, text_of_bytes
 from llmlab.display.shown import Rows
 from llmlab.production.formats import OWN, Format, formats, sniffed
 from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
@@ -186,9 +186,13 @@ def _of_table(path: Path) -> list[Numbered]:
     from pyarrow import ArrowInvalid, parquet
 
     try:
-        return list(enumerate(parquet.read_table(path, partitioning=None).to_pylist(), start=1))
+        table = parquet.read_table(path, partitioning=None)
     except ArrowInvalid as error:
         raise FileRuleError(f"is not a Parquet file ({error})", path=path) from None
+    rows = table.to_pylist()
+    if any("binary" in str(kind) for kind in table.schema.types):
+        rows = [text_of_bytes(row) for row in rows]
+    return list(enumerate(rows, start=1))
 
 
 def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: Problems) -> dict[str, Any]:

@@ -31,10 +31,11 @@ from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.production.recorder import Arm
 from llmlab.production.traces import Traces
 from llmlab.production.units import ARMS, Enrolled, PerUnit, enrolled, metric_of
+from llmlab.registry.connection import open_registry
 from llmlab.registry.moves import Move
 from llmlab.registry.release import named_baseline
 from llmlab.registry.rollbacks import rollback
-from llmlab.registry.serving import load
+from llmlab.registry.versions import resolve
 from llmlab.stats.sequential import (
     FEWEST_UNITS,
     ConfidenceSequence,
@@ -135,7 +136,7 @@ class Rollout(Shown):
         """
         if decision.action != Action.REVERT:
             raise ValueError(f"action == {decision.action.value}, must be REVERT to roll back")
-        served = load(f"{self.candidate.name}@{alias}", max_age_s=0, root=root).bundle
+        served = resolve(open_registry(root, light=True), f"{self.candidate.name}@{alias}")  # its file may be damaged
         if served.digest != self.candidate.digest:
             raise RegistryError(
                 f"{alias} serves {served.digest[:8]} and not the candidate, so there is nothing to roll back; "

@@ -245,14 +245,14 @@ def make_move(
         RegistryError: another move was quicker; it says which. Nothing was changed.
     """
     name, last, (who, named_by) = past.name, past.last(alias), actor()
-    own = {"follows": last.number if last else 0, "who": who, "named_by": named_by, "when": now()}
+    own = {"follows": last.number if last else 0, "who": _storable(who), "named_by": named_by, "when": now()}
     move = Move(
         alias=alias,
         kind=kind,
         before=before,
         version=to.number,
         digest=to.digest,
-        reason=scrub(reason)[:LONGEST_REASON_CHARS],
+        reason=_storable(scrub(reason))[:LONGEST_REASON_CHARS],
         move_id=uuid.uuid4().hex,
         **{**own, **facts},
     )
@@ -278,6 +278,11 @@ def make_move(
 def now() -> str:
     """UTC, ISO 8601. Moves are ordered by their numbers; whether a look came before a promotion is told by this."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _storable(text: str) -> str:
+    """The text in UTF-8: what a terminal of another encoding hands over is none, and stops no rollback."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _point(registry: Registry, history: History, alias: str) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from llmlab.base.errors import RegistryError
+from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.base.project import located, project_root, who
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
@@ -74,9 +74,12 @@ def promote(
 
 
 def _expired(bundle: Bundle, experiment: Path) -> list[str]:
-    """Whether the catalogue beside the experiment says that the model is not served any more."""
+    """Whether the catalogue beside the experiment says that the model is not served any more, or cannot be read."""
     path = experiment.parent / "models.yaml"
-    entry = Catalogue.load(path).find(bundle.model) if path.is_file() else None
+    try:
+        entry = Catalogue.load(path).find(bundle.model) if path.is_file() else None
+    except FileRuleError as error:  # then force still moves the alias
+        return [str(error)]
     if entry is None or entry.deprecation_date is None or entry.deprecation_date >= datetime.now(UTC).date():
         return []
     instead = f"; its fallback is {entry.fallback}" if entry.fallback else ""

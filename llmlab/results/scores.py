@@ -185,13 +185,17 @@ class CaseGroups:
 
     @property
     def weighting(self) -> str:
-        """A sentence: that cases are weighted, and what that leaves of them; "" where all count the same."""
+        """That cases are weighted, what that leaves of them, and what the heavy ones hold; "" where all count alike."""
         if self.weights is None:
             return ""
         n, low, high = self.weights.size, self.weights.min(), self.weights.max()
+        heavy = self.weights[self.weights > 1]  # drawn from production; a case by hand stands for itself
+        percent = int(100 * heavy.sum() / self.weights.sum())  # never 100 while others hold some
+        held = f" The {heavy.size:,} that stand for more than one hold {percent}% of the weight."
         return (
             f"Cases are weighted by how many cases of production each stands for ({low:g} to {high:g}): "
             f"{n:,} cases tell as much as {effective_size(self.weights):,.0f} equally weighted ones."
+            f"{held if 0 < heavy.size < n else ''}"
         )
 
 

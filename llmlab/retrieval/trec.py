@@ -63,9 +63,9 @@ def read_qrels(path: str | Path) -> pd.DataFrame:
     The same judgement given twice is kept once.
 
     Raises:
-        FileRuleError: a line without four fields (three in a BEIR file), a relevance that is not a whole number, a
-            document judged twice for one query with different relevance, or a file that cannot be read; names file
-            and line.
+        FileRuleError: a line without four fields (three in a BEIR file), an id with a blank between tabs, a relevance
+            that is not a whole number, a document judged twice for one query with different relevance, or a file that
+            cannot be read; names file and line.
     """
     path, content = Path(path), _content(path)
     kind = BEIR if _BEIR_HEADER.fullmatch(_first_line(content)) else QRELS
@@ -90,8 +90,8 @@ def read_run(path: str | Path) -> pd.DataFrame:
     only beyond its seven digits are ties). Ties are broken where documents are ranked (`rankings.by_descending_id`).
 
     Raises:
-        FileRuleError: a line without six fields, a score that is not a finite number, or a file that cannot be read;
-            names file and line.
+        FileRuleError: a line without six fields, an id with a blank between tabs, a score that is not a finite number,
+            or a file that cannot be read; names file and line.
     """
     table = _read(Path(path), _content(path), RUN)
     return _frame(table.set_column(2, "score", pa.array(table["score"].to_numpy().astype(np.float32))))
@@ -173,7 +173,11 @@ def _read_lines(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
     queries, documents, numbers, fields = list[str](), list[str](), list[float](), kind.fields
     document, at = fields.index("doc_id"), fields.index(kind.number)
     as_number = float if kind is RUN else int
-    for line, parts in _numbered(content, header=kind is BEIR):
+    for line, text in _numbered(content, header=kind is BEIR):
+        if cell := _with_a_blank(text, kind):
+            rule = f"{cell.decode(errors='replace')!r} holds a blank, where trec_eval cuts a line even between tabs"
+            raise FileRuleError(f"{rule}; write ids without blanks", path=path, line=line)
+        parts = text.split()
         if len(parts) != len(fields) and not (kind is RUN and len(parts) > len(fields)):
             rule = f"{counted(len(parts), 'field')}, must be {len(fields)}: {' '.join(fields)}, apart by spaces or tabs"
             raise FileRuleError(rule + _other_kind(len(parts), kind), path=path, line=line)
@@ -190,12 +194,19 @@ def _read_lines(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
     return pa.table({**ids, kind.number: pa.array(numbers, kind.type)})
 
 
-def _numbered(content: Bytes, *, header: bool) -> Iterator[tuple[int, list[bytes]]]:
-    """Number and fields of every line that has any, but for a header's."""
+def _with_a_blank(text: bytes, kind: _Kind) -> bytes:
+    """Of a line with all its fields apart by tabs, the first one up to the document's id that is two; b"" for none."""
+    cells = [cell.strip() for cell in text.split(b"\t")]
+    ids = cells[: kind.fields.index("doc_id") + 1] if len(cells) >= len(kind.fields) else []
+    return next((cell for cell in ids if len(cell.split()) > 1), b"")
+
+
+def _numbered(content: Bytes, *, header: bool) -> Iterator[tuple[int, bytes]]:
+    """Number and text of every line that has any fields, but for a header's."""
     lines = content.tobytes().removeprefix(BYTE_ORDER_MARK).split(b"\n")
     for line, text in enumerate(lines, start=1):
-        if (parts := text.split()) and not (header and line == 1):
-            yield line, parts
+        if text.strip() and not (header and line == 1):
+            yield line, text
 
 
 def _other_kind(n: int, kind: _Kind) -> str:

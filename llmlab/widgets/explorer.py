@@ -72,8 +72,8 @@ class Explorer:
         """What is shown of it."""
         if self.case_id is None:
             return None
-        about = {"baseline": self.baseline.value, "outcomes": self._outcomes, "repeat": self.repeat.value - 1}
-        return self._results.view(self.case_id, **about)
+        repeat = self.repeat.value - 1
+        return self._results.view(self.case_id, baseline=self.baseline.value, outcomes=self._outcomes, repeat=repeat)
 
     def step(self, by: int) -> None:
         """Show the case so many places on, or back; stays within what matches."""
@@ -102,7 +102,7 @@ class Explorer:
         self.repeat.observe(lambda _: self._show(), names="value")
 
     def _make_list(self) -> None:
-        self.found, self.shown = html_widget(), html_widget()
+        self.tally, self.shown = html_widget(), html_widget()
         self.list = w.Select(rows=6, layout=w.Layout(width="auto"))
         self.list.observe(lambda change: self._go(change["new"]), names="value")
         self.number = beside(w.BoundedIntText, "Case", "120px", min=1, continuous_update=True)
@@ -116,25 +116,26 @@ class Explorer:
         repeat = [self.repeat] if offered.repeats > 1 else []
         filters = [self.text, self.variant, self.tag, self.status, *compared, *outcome, *scored, *repeat]
         self.form = column(
-            [row(*filters), row(self.previous, self.next, self.number, self.found), self.list, self.shown]
+            [row(*filters), row(self.previous, self.next, self.number, self.tally), self.list, self.shown]
         )
 
-    def _asked(self) -> dict[str, Any]:
-        """The filters as `matching` takes them."""
-        named = {"variant": self.variant, "tag": self.tag, "status": self.status, "flipped": self.flipped}
-        asked: dict[str, Any] = {name: None if box.value == ANY else box.value for name, box in named.items()}
+    def _filters(self) -> dict[str, Any]:
+        """What is chosen, as `matching` takes it."""
+        boxes = {"variant": self.variant, "tag": self.tag, "status": self.status, "flipped": self.flipped}
+        filters: dict[str, Any] = {name: None if box.value == ANY else box.value for name, box in boxes.items()}
         low, high = self.range.value
-        whole = (low, high) == (self.range.min, self.range.max)
-        asked |= {"low": None if whole else low, "high": None if whole else high}
-        asked |= {"metric": self.metric.value, "order": self.order.value, "text": self.text.value}
+        is_whole = (low, high) == (self.range.min, self.range.max)
+        filters |= {"low": None if is_whole else low, "high": None if is_whole else high}
+        filters |= {"metric": self.metric.value, "order": self.order.value, "text": self.text.value}
         if self._outcomes is not None and self.outcome.value != ANY:
-            asked |= {"outcome": self.outcome.value, "outcomes": self._outcomes}
-        return asked | {"baseline": self.baseline.value}
+            filters |= {"outcome": self.outcome.value, "outcomes": self._outcomes}
+        return filters | {"baseline": self.baseline.value}
 
     def _set_range(self) -> None:
         """The slider over the scores of the chosen metric."""
         low, high = self._choices.ranges.get(self.metric.value, (0.0, 1.0))
         self._filling = True
+        # a slider refuses a minimum above its maximum, and the two are set one after the other
         self.range.max = max(high, self.range.min)
         self.range.min, self.range.max = low, high
         self.range.value = (self.range.min, self.range.max)
@@ -145,9 +146,9 @@ class Explorer:
             return
         before = self.case_id
         try:
-            self.matches = matching(self._results, **self._asked())
+            self.matches = matching(self._results, **self._filters())
         except ValueError as error:
-            self.found.value = html_note(str(error), chip=Chip("not possible", "bad"))
+            self.tally.value = html_note(str(error), chip=Chip("not possible", "bad"))
             return
         self._go(self.matches.index(before) if before in self.matches else 0)
 
@@ -161,8 +162,8 @@ class Explorer:
     def _fill_list(self) -> None:
         """The cases around the one that is shown; the list is renewed only where it has to be."""
         first = max(0, min(self.at - LISTED // 2, len(self.matches) - LISTED)) if len(self.matches) > LISTED else 0
-        around, asked = self.matches[first : first + LISTED], self._results.questions
-        options = [(plain(f"{case_id}  {asked.get(case_id, '')}"), first + i) for i, case_id in enumerate(around)]
+        listed, questions = self.matches[first : first + LISTED], self._results.questions
+        options = [(plain(f"{case_id}  {questions.get(case_id, '')}"), first + i) for i, case_id in enumerate(listed)]
         self._filling = True
         if tuple(options) != tuple(self.list.options):
             self.list.options = options
@@ -172,7 +173,7 @@ class Explorer:
         self._filling = False
 
     def _show(self) -> None:
-        self.found.value = html_note(self._sentence())
+        self.tally.value = html_note(self._sentence())
         self.previous.disabled, self.next.disabled = self.at <= 0, self.at >= len(self.matches) - 1
         self.shown.value = html_of(self.case) if self.matches else html_note("No case matches; widen a filter.")
 

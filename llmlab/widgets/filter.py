@@ -100,9 +100,10 @@ def matching(
     if variant is not None:
         cells &= np.array(results.variants) == variant
     if tag is not None:
-        cells &= _tagged(results, grid.case_ids, tag)[:, None]
+        tagged = {case.id for case in results.golden or () if tag in case.tags}
+        cells &= np.array([case_id in tagged for case_id in grid.case_ids], dtype=bool)[:, None]
     if status is not None:
-        cells &= grid.any_row(np.array([given == status for (given,) in results.answers("status")], dtype=bool))
+        cells &= grid.any_row(np.array([word == status for (word,) in results.answers("status")], dtype=bool))
     if text.strip():
         cells &= _saying(results, text.strip())
     if outcome is not None:
@@ -126,17 +127,12 @@ def _range(metric: Metric, scores: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _check(results: Results, **given: str | None) -> None:
-    there = choices(results)
-    valid: dict[str, tuple[str, ...]] = {"order": ORDERS, "flipped": FLIPS, "tag": there.tags, "status": there.statuses}
-    valid |= {"variant": there.variants, "baseline": there.variants}
+    known = choices(results)
+    valid: dict[str, tuple[str, ...]] = {"order": ORDERS, "flipped": FLIPS, "tag": known.tags}
+    valid |= {"variant": known.variants, "baseline": known.variants, "status": known.statuses}
     for name, value in given.items():
         if value is not None and value not in valid[name]:
             raise ValueError(f"{name} == {value!r}, must be one of {', '.join(valid[name]) or '(there is none)'}")
-
-
-def _tagged(results: Results, case_ids: tuple[str, ...], tag: str) -> NDArray[np.bool_]:
-    with_it = {case.id for case in results.golden or () if tag in case.tags}
-    return np.fromiter((case_id in with_it for case_id in case_ids), bool, count=len(case_ids))
 
 
 def _saying(results: Results, text: str) -> NDArray[np.bool_]:
@@ -145,9 +141,9 @@ def _saying(results: Results, text: str) -> NDArray[np.bool_]:
     texts = {case_id: case_id for case_id in grid.case_ids}
     for case in results.golden or ():
         texts[case.id] = "\n".join([case.id, *map(str, case.inputs.values()), case.reference, *case.tags])
-    asked = np.fromiter((sought in texts[case_id].lower() for case_id in grid.case_ids), bool, count=len(grid.case_ids))
-    answers = np.array([sought in answer.lower() for (answer,) in results.answers("shown")], dtype=bool)
-    return asked[:, None] | grid.any_row(answers)
+    in_case = np.array([sought in texts[case_id].lower() for case_id in grid.case_ids], dtype=bool)
+    in_answer = np.array([sought in answer.lower() for (answer,) in results.answers("shown")], dtype=bool)
+    return in_case[:, None] | grid.any_row(in_answer)
 
 
 def _in_outcome(results: Results, outcome: str, outcomes: Mapping[tuple[str, str], str] | None) -> NDArray[np.bool_]:

@@ -72,8 +72,9 @@ class Labeller:
             results = results.results
         self._results = results
         path, labeller = path or runs_folder() / f"labels_{self._rubric.name}.jsonl", labeller or who()
-        about: dict[str, Any] = {"rubric": self._rubric, "path": path, "labeller": labeller, "seed": seed, "base": base}
-        self.session: Session = OPENERS[kind](results, chosen, **about)
+        self.session: Session = OPENERS[kind](
+            results, chosen, rubric=self._rubric, path=path, labeller=labeller, seed=seed, base=base
+        )
         self._make()
         self._show("")
 
@@ -93,7 +94,7 @@ class Labeller:
         session = self.session
         question = f"Which is better? {self._rubric.question}" if session.pairwise else self._rubric.question
         self.bar = w.IntProgress(max=len(session.items), layout=w.Layout(width="160px"))
-        self.done, self.item, self.said, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
+        self.progress, self.item, self.status, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
         self.grades = {key: button(key, partial(self.press, key), width_px=44) for key in session.keys}
         anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else SIDES
         levels = [row(grade, html_widget(html_note(anchors[session.keys[key]]))) for key, grade in self.grades.items()]
@@ -110,12 +111,12 @@ class Labeller:
         self.compare = button("Agreement", compare, tooltip="Once all is labelled", width_px=110)
         self.form = column(
             [
-                row(self.bar, self.done),
+                row(self.bar, self.progress),
                 self.item,
                 html_widget(html_note(question)),
                 *levels,
                 row(self.keys, self.note),
-                row(self.undo, self.skip, self.back, self.compare, self.said),
+                row(self.undo, self.skip, self.back, self.compare, self.status),
                 self.agreed,
             ]
         )
@@ -123,7 +124,7 @@ class Labeller:
     def _on_key(self, typed: str) -> None:
         if not typed:
             return
-        self.keys.value = ""
+        self.keys.value = ""  # which calls this again
         if len(typed) == 1:
             self.press(typed.lower())
         else:  # typed before the next answer was on the screen
@@ -143,7 +144,7 @@ class Labeller:
     def _show(self, message: str) -> None:
         session = self.session
         self.bar.value = session.n_done
-        self.done.value = html_note(self._progress())
+        self.progress.value = html_note(self._progress())
         self.item.value = html_of(session.current or html_note("All of these are labelled.", chip=Chip("done", "good")))
         for key, grade in self.grades.items():
             grade.button_style = "primary" if session.value == session.keys[key] else ""
@@ -153,7 +154,7 @@ class Labeller:
         self._say(message)
 
     def _say(self, text: str, chip: Chip | None = None) -> None:
-        self.said.value = html_note(text, chip=chip) if text else Html("")
+        self.status.value = html_note(text, chip=chip) if text else Html("")
 
     def _progress(self) -> str:
         session = self.session

@@ -107,14 +107,14 @@ class Playground:
     @property
     def bundle(self) -> Bundle:
         """The bundle as the form has it now; ValueError where a field holds what no bundle may."""
-        now = self.tries.bundle
-        shown = _fields(now)
-        typed = {key: getattr(self, key).value for key in shown}
-        changes = {key: _read(key, text) for key, text in typed.items() if text != _text(key, shown[key])}
-        if now.sampling.max_completion_tokens is not None and "max_tokens" in changes:
+        before = self.tries.bundle
+        fields = _fields(before)
+        typed = {key: getattr(self, key).value for key in fields}
+        changes = {key: _read(key, text) for key, text in typed.items() if text != _text(key, fields[key])}
+        if before.sampling.max_completion_tokens is not None and "max_tokens" in changes:
             changes["max_completion_tokens"] = changes.pop("max_tokens")
-        changes = {key: value for key, value in changes.items() if key not in shown or value != shown[key]}
-        return edited(now, **changes) if changes else now
+        changes = {key: value for key, value in changes.items() if key not in fields or value != fields[key]}
+        return edited(before, **changes) if changes else before
 
     @property
     def check(self) -> PromptCheck:
@@ -169,11 +169,11 @@ class Playground:
         self.confirm = button("Write it", lambda: self._in_place(self._write), style="success")
         self.cancel = button("Cancel", self._hide_save)
         self.saving = indented(column([self.to_save, row(self.file, self.confirm, self.cancel)]))
-        start = self.tries.baseline
-        settings = [self.temperature, *([self.k] if start.retrieval else []), self.max_tokens, self.reasoning_effort]
+        baseline = self.tries.baseline
+        settings = [self.temperature, *([self.k] if baseline.retrieval else []), self.max_tokens, self.reasoning_effort]
         self.more = w.Accordion([column([self.examples, self.response_format])])
         self.more.set_title(0, "Examples and response format, in YAML")
-        self.more.selected_index = 0 if start.prompt.examples or start.sampling.response_format else None
+        self.more.selected_index = 0 if baseline.prompt.examples or baseline.sampling.response_format else None
         self.form = column(
             [
                 *(self.system, self.template, self.more, self.checked),
@@ -259,8 +259,8 @@ class Playground:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             self._say(f"{kind}{error}", Chip("error", "bad"))
 
-    def _on_key(self, _: Any, said: Mapping[str, Any], __: Any) -> None:
-        if said.get("event") == "submit" and not self.run.disabled:  # Enter
+    def _on_key(self, _: Any, message: Mapping[str, Any], __: Any) -> None:
+        if message.get("event") == "submit" and not self.run.disabled:  # Enter
             self._on_run()
 
     def _on_run(self) -> None:
@@ -342,8 +342,8 @@ class Playground:
         which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
         fields = ", ".join(name for name, _, _ in tries.baseline.diff(bundle).changes)
         notes = f"From {tries.name} in the Playground ({which}). Changed: {fields}."
-        about: dict[str, Any] = {"notes": notes, "tried": tries.candidates, "golden": tries.golden}
-        self.saved = save_next(bundle, self._folder or "", stem=self.file.value.strip(), **about)
+        stem, tried = self.file.value.strip(), tries.candidates
+        self.saved = save_next(bundle, self._folder or "", stem=stem, notes=notes, tried=tried, golden=tries.golden)
         self._hide_save()
         self._say(f"{self.saved.name} written to {self.saved.parent}.", Chip("saved", "good"))
 
@@ -367,7 +367,7 @@ class Playground:
 
 def _fields(bundle: Bundle) -> Mapping[str, Any]:
     prompt, sampling = bundle.prompt, bundle.sampling
-    shown: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "system": prompt.system,
         "template": prompt.template,
         "model": str(bundle.model),
@@ -377,7 +377,7 @@ def _fields(bundle: Bundle) -> Mapping[str, Any]:
         "examples": [example.model_dump(mode="json") for example in prompt.examples],
         "response_format": sampling.model_dump(mode="json")["response_format"],
     }
-    return shown | ({"k": bundle.retrieval.k} if bundle.retrieval is not None else {})
+    return fields | ({"k": bundle.retrieval.k} if bundle.retrieval is not None else {})
 
 
 def _text(key: str, value: Any) -> Any:

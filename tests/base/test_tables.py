@@ -7,6 +7,8 @@ import csv
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -199,6 +201,26 @@ def test_bytes_in_parquet_are_read_as_utf_8_and_others_are_refused_with_their_ro
     assert all(what in refused.value.rule for what in ("row 2", "'png'"))
     with pytest.raises(FileRuleError, match="row 2"):
         GoldenSet.from_table(tmp_path / "t.parquet", inputs=["png"])
+
+
+def test_bytes_within_lists_objects_and_categories_of_parquet_are_read_alike(tmp_path: Path) -> None:
+    columns = {
+        "facts": pa.array([[b"a", "Größe".encode()], [b"b"]]),
+        "deep": pa.array([{"k": [b"v"]}, {"k": [b"\x89PNG"]}]),
+        "label": pa.array([b"x", b"y"]).dictionary_encode(),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    golden = GoldenSet.from_table(tmp_path / "t.parquet", inputs=["label"], expected="facts")
+    assert [(case.inputs["label"], case.expected) for case in golden] == [("x", ("a", "Größe")), ("y", ("b",))]
+    with pytest.raises(FileRuleError, match="row 2: column 'deep' holds bytes"):
+        GoldenSet.from_table(tmp_path / "t.parquet", inputs=["label"], expected="deep")
+
+
+def test_bytes_in_a_frame_are_read_alike() -> None:
+    frame = pd.DataFrame({"q": [b"a", b"\x89PNG"]}, dtype=object)
+    assert GoldenSet.from_frame(frame[:1], inputs=["q"]).cases[0].asked == "a"
+    with pytest.raises(ValueError, match="row 2: column 'q' holds bytes"):
+        GoldenSet.from_frame(frame, inputs=["q"])
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".JSONL", ".ndjson", ".NDJSON"])

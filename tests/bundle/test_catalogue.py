@@ -12,7 +12,7 @@ from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue, expiries
 from llmlab.cli import main
-from llmlab.registry import promote, register
+from llmlab.registry import promote, register, rollback
 from llmlab.registry.connection import open_registry
 from tests.registry.made import bundle, judged, moved, registered
 
@@ -95,6 +95,17 @@ def test_a_model_past_its_date_is_named_by_the_command_and_refused_by_promotion(
     assert "1 days past" in done.output
     assert "qa@production" in done.output
     assert "--fallback openai/gpt-4o-2024-08-06" in done.output
+
+
+def test_a_broken_catalogue_speaks_against_a_promotion_and_stops_neither_force_nor_rollback(project: Path) -> None:
+    results, decision, folder = judged(project)
+    version = register(results.bundles["new"], receipt=decision.receipt())
+    moved(open_registry(), register(results.bundles["old"]))
+    (folder.parent / "models.yaml").write_text("models: [", encoding="utf-8")
+    with pytest.raises(RegistryError, match=r"models\.yaml:1.* Nothing was moved"):
+        promote(version, experiment=folder, reason="r")
+    assert "models.yaml" in promote(version, experiment=folder, reason="the old one is down", force=True).reason
+    assert rollback("qa", reason="complaints").version != version.number
 
 
 def test_what_expires_later_is_no_failure(project: Path) -> None:

@@ -175,6 +175,7 @@ READERS = [
     ll.GoldenSet.from_promptfoo,
     ll.GoldenSet.from_langsmith,
     ll.GoldenSet.from_langfuse,
+    ll.GoldenSet.from_deepeval,
     ll.GoldenSet.from_beir,
     ll.Results.from_inspect,
     ll.Results.from_promptfoo,
@@ -268,13 +269,16 @@ def test_defaults_scenarios_and_assertions_beside_a_json_value_are_counted(tmp_p
     (tmp_path / "c.yaml").write_text(
         "defaultTest: {options: {transform: x}, threshold: 0.5, metadata: {a: 1}, vars: {lang: en}}\n"
         "scenarios: [{tests: [{vars: {q: b}}]}]\n"
+        "extensions: ['file://hook.py:before']\nderivedMetrics: [{name: f1, value: a / b}]\nnunjucksFilters: {}\n"
         f"tests: [{{vars: {{q: a}}, assert: {checks}}}]\n",
         encoding="utf-8",
     )
     (case,), said = warned(ll.GoldenSet.from_promptfoo, tmp_path / "c.yaml")
     assert case.inputs == {"q": "a", "lang": "en"}
     assert case.expected == {"city": "Paris"}
-    for what in ("`options`", "`threshold`", "`metadata`", "scenario", "'contains'", "'llm-rubric'"):
+    assert "nunjucksFilters" not in said
+    lost = ("`options`", "`threshold`", "`metadata`", "scenario", "'contains'", "'llm-rubric'")
+    for what in (*lost, "`extensions`", "`derivedMetrics`"):
         assert what in said
     (tmp_path / "c.yaml").write_text("defaultTest: file://default.yaml\ntests: [{vars: {q: a}}]\n", encoding="utf-8")
     assert "`defaultTest`" in warned(ll.GoldenSet.from_promptfoo, tmp_path / "c.yaml")[1]
@@ -295,14 +299,11 @@ def test_targets_and_providers_given_as_mappings_are_models(tmp_path):
 
 
 def test_fields_of_an_item_and_pages_of_a_data_set_that_are_left_out_are_counted(tmp_path):
-    """DeepEval's goldens have Langfuse's two fields, and more."""
-    more = {"actual_output": "A", "context": ["c"], "retrieval_context": ["d"], "additional_metadata": {"a": 1}}
-    (tmp_path / "goldens.json").write_text(
-        json.dumps([{"input": "Q", "expected_output": "E", **more, "comments": None}])
-    )
-    (case,), said = warned(ll.GoldenSet.from_langfuse, tmp_path / "goldens.json")
+    more = {"metadata": {"a": 1}, "comments": None}
+    (tmp_path / "items.json").write_text(json.dumps([{"input": "Q", "expectedOutput": "E", **more}]))
+    (case,), said = warned(ll.GoldenSet.from_langfuse, tmp_path / "items.json")
     assert (case.question, case.expected) == ("Q", ("E",))
-    assert all(f"`{name}`" in said for name in more)
+    assert "`metadata`" in said
     assert "comments" not in said
     page = {"data": [{"id": "i", "input": "Q", "expectedOutput": "E"}], "meta": {"page": 1, "totalPages": 3}}
     (tmp_path / "page.json").write_text(json.dumps(page))
@@ -310,6 +311,39 @@ def test_fields_of_an_item_and_pages_of_a_data_set_that_are_left_out_are_counted
     page["meta"]["totalPages"] = 1
     (tmp_path / "page.json").write_text(json.dumps(page))
     assert not warned(ll.GoldenSet.from_langfuse, tmp_path / "page.json")[1]
+
+
+def test_the_goldens_of_deepeval_are_known_by_their_fields_and_become_cases(tmp_path):
+    """A context is an input; what belongs to an answer is counted, and so is the rest."""
+    left = {"actual_output": "A", "retrieval_context": ["d"], "expected_tools": [{"name": "t"}], "name": "n"}
+    goldens = [
+        {"input": "Q", "expected_output": "E", "context": ["c"], "source_file": "a.md", **left, "comments": None},
+        {"input": "R", "actual_output": None, "expected_output": None, "retrieval_context": None, "context": None},
+        {"input": None, "turns": [{"role": "user", "content": "Hi"}]},
+    ]
+    (tmp_path / "goldens.json").write_text(json.dumps(goldens))
+    done = CliRunner().invoke(import_file, [str(tmp_path / "goldens.json"), "--to", str(tmp_path / "new")])
+    assert "goldens.json is of deepeval" in done.output
+    assert all(f"`{name}` of a golden" in done.output for name in left)
+    assert "a golden of a conversation" in done.output
+    assert "comments" not in done.output
+    assert rows(ll.GoldenSet.load(tmp_path / "new" / "golden.jsonl")) == {
+        "q1": {"id": "q1", "inputs": {"question": "Q", "context": ("c",)}, "expected": ("E",), "source": "a.md"},
+        "q2": {"id": "q2", "inputs": {"question": "R"}},
+    }
+
+
+def test_fields_of_an_example_and_of_a_sample_that_are_left_out_are_counted(tmp_path):
+    (tmp_path / "examples.json").write_text(
+        json.dumps([{"inputs": {"q": "a"}, "outputs": {"a": "b"}, "runs": [1], "created_at": "2026-01-01"}])
+    )
+    said = warned(ll.GoldenSet.from_langsmith, tmp_path / "examples.json")[1]
+    assert ("`runs`" in said, "created_at" in said) == (True, False)
+    log = json.loads((FILES / "demo.json").read_text())
+    log["samples"][0] |= {"files": {"a.txt": "x"}, "sandbox": {"type": "docker"}}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    notes = " ".join(ll.Results.from_inspect(tmp_path / "log.json").notes)
+    assert all(what in notes for what in ("`files` of a sample (1 time)", "`sandbox` of a sample (1 time)"))
 
 
 @pytest.mark.parametrize("ending", ["JSONL", "ndjson", "NDJSON"])
@@ -333,6 +367,8 @@ def test_a_provider_of_promptfoo_results_may_be_a_text(tmp_path):
         }
         for n, provider in enumerate(providers)
     ]
-    (tmp_path / "r.json").write_text(json.dumps({"results": {"results": results}}))
-    names = ll.Results.from_promptfoo(tmp_path / "r.json").variants
-    assert [name.partition(",")[0] for name in names] == ["openai:gpt-4o-mini", "large", "openai:gpt-4o"]
+    config = {"derivedMetrics": [{"name": "f1", "value": "a / b"}]}
+    (tmp_path / "r.json").write_text(json.dumps({"config": config, "results": {"results": results}}))
+    read = ll.Results.from_promptfoo(tmp_path / "r.json")
+    assert any("`derivedMetrics`" in note for note in read.notes)
+    assert [name.partition(",")[0] for name in read.variants] == ["openai:gpt-4o-mini", "large", "openai:gpt-4o"]

@@ -40,6 +40,8 @@ def test_what_is_wanted_more_of_is_drawn_so_many_times_as_often(project):
     assert chances["refused",] == pytest.approx(5 * chances[()])
     assert chances["thumbs_down", "refused"] == pytest.approx(10 * chances[()])
     assert all(case.weight == pytest.approx(1 / harvest.inclusion[case.id]) for case in harvest.results.golden)
+    weight = round(sum(case.weight for case in harvest.results.golden))
+    assert f"in a golden set they count as much as {weight:,} cases by hand" in str(harvest)
     again = traffic(4000).harvest(n=200, more_of={"thumbs_down": 10, "refused": 5}, seed=1)
     assert again.inclusion == harvest.inclusion
 

@@ -55,7 +55,7 @@ def test_feedback_reaches_the_traces_that_live_in_mlflow(project):
 
 
 def test_a_revert_can_take_the_alias_back(project):
-    """Only where it serves the candidate, and only after a REVERT."""
+    """Only where it serves the candidate, whose own file is not needed for it, and only after a REVERT."""
     v1, v2 = (Bundle.from_prompt(f"{{{{ question }}}} {n}", model="openai/gpt-4o-2024-08-06", name="qa") for n in "12")
     rollout = production.Rollout(policy=policy(), baseline=v1, candidate=v2)
     for bundle in (v1, v2):
@@ -67,6 +67,9 @@ def test_a_revert_can_take_the_alias_back(project):
     bad = decided(errors=(0.01, 0.05))
     with pytest.raises(ValueError, match="must be REVERT"):
         rollout.roll_back(decided(), root=project)
+    for file in (project / "mlruns" / "artifacts").rglob("bundle.json"):
+        if v2.digest == Bundle.model_validate_json(file.read_text()).digest:
+            file.write_text("damaged")
     move = rollout.roll_back(bad, root=project)
     assert (move.kind, move.digest, move.reason[:6]) == ("rollback", v1.digest, "REVERT")
     with pytest.raises(RegistryError, match="not the candidate"):

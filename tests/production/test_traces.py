@@ -145,6 +145,16 @@ def test_parquet_csv_folders_and_patterns_are_read_alike(tmp_path):
         ll.Traces.load(tmp_path / "odd.jsonl")
 
 
+def test_texts_that_parquet_holds_as_bytes_are_read_and_other_bytes_are_counted(tmp_path):
+    """As Spark and Hive write them, where nothing says that they are texts."""
+    asked = {"time": b"2026-03-03T10:00:00Z", "inputs": {"question": "Größe?".encode()}}
+    answers = [{"request_id": b"r1", "text": b"XL"}, {"request_id": b"r2", "text": b"\x89PNG"}]
+    pd.DataFrame([{**asked, **answer} for answer in answers]).to_parquet(tmp_path / "t.parquet")
+    read = ll.Traces.load(tmp_path / "t.parquet")
+    assert [(t.inputs, t.answer.text) for t in read] == [({"question": "Größe?"}, "XL"), ({"question": "Größe?"}, "")]
+    assert problems(read) == {"text that is none, taken as missing": (1, "t.parquet:2")}
+
+
 @pytest.mark.parametrize(
     ("bad", "requests"),
     [

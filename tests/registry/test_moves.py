@@ -131,6 +131,20 @@ def test_reasons_are_written_as_text(project: Path) -> None:
     assert "<img" not in history("qa")._repr_html_()
 
 
+def test_a_reason_and_a_name_in_another_encoding_stop_no_rollback(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python gives what a Latin-1 terminal hands over, and as git gives what a Latin-1 editor wrote."""
+    released(project, 3)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    with (project / ".git" / "config").open("ab") as file:
+        file.write("[user]\n email = bérénice@example.org\n".encode("latin-1"))
+    assert rollback("qa", reason="caf\udce9 is down").reason == "caf? is down"
+    monkeypatch.setenv("LLMLAB_WHO", "b\udce9r\udce9nice")
+    assert rollback("qa", reason="so is tea").who == "b?r?nice"
+    assert [move.who for move in history("qa").moves[3:]] == ["b\ufffdr\ufffdnice@example.org", "b?r?nice"]
+
+
 def test_a_key_in_a_reason_is_not_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "canary-7f3a9c")
     released(project, 2)

@@ -348,3 +348,4 @@ def test_cases_count_as_often_as_they_stand_for():
     summary = results.summary()
     assert summary.estimate("v2", "right").value == pytest.approx(11 / 12)
     assert any("Cases are weighted" in line for line in summary.lines())
+    assert any("The 2 that stand for more than one hold 66% of the weight" in line for line in summary.lines())

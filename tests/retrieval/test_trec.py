@@ -39,6 +39,7 @@ def written(tmp_path):
         "\ufeff" + RUN,
         RUN.replace("2.5", "+2.5"),
         RUN.replace("Q0 d1 1", "Q0\td1 1"),
+        RUN.replace(" ", "\t").replace("\n", " of mine\n"),
     ],
 )
 def test_a_run_reads_the_same_however_its_fields_are_spaced(written, text):
@@ -65,12 +66,16 @@ BROKEN = {
         (RUN + "q3 Q0 d 1 high tag\n", 4, "'high' is not a finite number"),
         (RUN + "q3 Q0 d 1 1_0 tag\n", 4, "not a finite number"),
         (RUN.encode() + b"q3 Q0 d\xff 1 1 tag\n", 4, "not UTF-8 text"),
+        (RUN + "q3\tQ0\td 7\t1\t1.0\ttag\n", 4, "'d 7' holds a blank, where trec_eval cuts a line"),
+        ("my query\tQ0\td\t1\t1.0\ttag\n", 1, "'my query' holds a blank"),
     ],
     read_qrels: [
         ("q 0 d\n", 1, "3 fields, must be 4: query_id iteration doc_id relevance"),
         ("q 0 d 1\nq 0 e 1.5\n", 2, "'1.5' is not a whole number"),
         ("q 0 d 1\nq 0 e yes\n", 2, "not a whole number"),
         ("q 0 d 1\n\nq 0 e 1\nq 0 d 2\n", 4, "document 'd' is judged again for query 'q'"),
+        ("q\t0\td 7\t1\n", 1, "'d 7' holds a blank"),
+        (BEIR + "q3\td 7\t1\n", 5, "'d 7' holds a blank"),
         (BEIR + "q3\td\t1\tx\n", 5, "4 fields, must be 3"),
         (BEIR + "q3\td\tyes\n", 5, "not a whole number"),
         (BEIR + "q1\td1\t0\n", 5, "document 'd1' is judged again"),

@@ -18,7 +18,7 @@ def test_it_says_how_many_of_how_many_match_and_shows_one():
     """From the start, and after each filter."""
     explorer = Explorer(four())
     assert explorer.case_id == "q000"
-    assert "4 of 4 cases match" in explorer.found.value
+    assert "4 of 4 cases match" in explorer.tally.value
     assert "question 0?" in explorer.shown.value
     explorer.tag.value = "gap"
     assert explorer.matches == ("q001", "q003")
@@ -71,7 +71,7 @@ def test_a_filter_that_is_not_possible_says_so_in_place():
     """What was matched stays."""
     explorer = Explorer(made({"v1": [1, 2], "v2": [2, 1]}, low=None, high=None))
     explorer.flipped.value = "good to bad"
-    assert "no bounds" in explorer.found.value
+    assert "no bounds" in explorer.tally.value
     assert len(explorer.matches) == 2
 
 
@@ -138,6 +138,6 @@ def test_hostile_texts_are_escaped_in_the_form_and_its_static_form():
     results = made({"v1": [0.4], HOSTILE: [0.6]}, tags=[(HOSTILE,)])
     explorer = Explorer(replace(results, frame=results.frame.assign(text=HOSTILE, error=HOSTILE)))
     explorer.tag.value = HOSTILE
-    for text in (explorer.shown.value, explorer.found.value, explorer._repr_html_()):
+    for text in (explorer.shown.value, explorer.tally.value, explorer._repr_html_()):
         assert "<script" not in text
         assert "\x1b" not in text

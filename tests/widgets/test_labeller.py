@@ -35,7 +35,7 @@ def test_a_key_labels_saves_and_empties_its_field(tmp_path):
     form.keys.value = "4"
     assert form.keys.value == ""
     assert [line["value"] for line in lines(tmp_path / "x.jsonl")] == [4]
-    assert "1 of 6 labelled by anna; order shuffled with seed 0." in form.done.value
+    assert "1 of 6 labelled by anna; order shuffled with seed 0." in form.progress.value
     assert form.item.value != before
     assert form.bar.value == 1
 
@@ -44,10 +44,10 @@ def test_two_keys_at_once_label_nothing(tmp_path):
     """The second was typed before its answer was on the screen."""
     form = labelling(tmp_path / "x.jsonl")
     form.keys.value = "45"
-    assert "One key at a time" in form.said.value
+    assert "One key at a time" in form.status.value
     assert not (tmp_path / "x.jsonl").exists()
     form.keys.value = "x"
-    assert "does nothing here" in form.said.value
+    assert "does nothing here" in form.status.value
 
 
 def test_buttons_do_what_keys_do(tmp_path):
@@ -116,8 +116,8 @@ def test_what_cannot_be_saved_is_said_in_place(tmp_path):
     form = labelling(tmp_path / "x.jsonl")
     (tmp_path / "x.jsonl").write_text("{]\n")
     form.keys.value = "4"
-    assert "not saved" in form.said.value
-    assert "0 of 6" in form.done.value
+    assert "not saved" in form.status.value
+    assert "0 of 6" in form.progress.value
     with pytest.raises(FileRuleError):
         labelling(tmp_path / "x.jsonl")
     with pytest.raises(DataError, match="nothing to label"):
