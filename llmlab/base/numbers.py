@@ -31,7 +31,8 @@ class Interval:
         close = self.high - self.low < ROUNDING * max(abs(self.low), abs(self.high))
         if close or self.low == self.value == self.high:  # nothing varies
             return "{0}{1} [{0}, {0}]".format(number(self.value * scale), self.unit)
-        digits = _digits_for(self.high * scale - self.low * scale)
+        width = self.high * scale - self.low * scale  # is shown with two significant digits
+        digits = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 3
         shown = [_rounded(part * scale, digits) for part in (self.value, self.low, self.high)]
         return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
 
@@ -84,13 +85,6 @@ def with_unit(shown: str, unit: str) -> str:
     """
     one = shown.lstrip("-") == "1" and len(unit.strip()) > 1 and unit.endswith("s")
     return shown + (unit[:-1] if one else unit)
-
-
-def _digits_for(width: float) -> int:
-    """Decimals such that the interval's width has two significant digits."""
-    if not 0 < width < math.inf:
-        return 3
-    return max(0, 1 - math.floor(math.log10(width)))
 
 
 def _rounded(value: float, digits: int) -> str:

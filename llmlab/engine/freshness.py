@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from llmlab import search
 from llmlab.base.documents import broken_rule, decoded, plain_json, read_bytes, write_whole
 from llmlab.base.errors import DataError, FileRuleError
-from llmlab.base.numbers import Interval, counted
+from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
 from llmlab.bundle.template import fill
@@ -125,7 +125,7 @@ class Freshness(Shown):
             word = Verdict.PASS
         else:
             word = Verdict.FAIL if share.low is not None and share.low > stale_at_most else Verdict.INCONCLUSIVE
-        shown = Interval(share.value, share.low, share.high, "%")
+        shown = share.interval("%")
         return Conclusion(
             word=word,
             sentence=f"{shown} of the questions have a stale relevant document, at most {stale_at_most:.0%} allowed.",
@@ -157,7 +157,7 @@ class Freshness(Shown):
         row["unchanged"] = self.n_unchanged
         row["lag"] = None if self.lag_s is None else f"{self.lag_s / DAY_S:,.1f} days"
         if (share := self.stale_share) is not None:
-            row["questions with stale documents"] = Interval(share.value, share.low, share.high, "%")
+            row["questions with stale documents"] = share.interval("%")
         return [row]
 
     def _sentence(self) -> str:

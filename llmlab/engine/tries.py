@@ -166,7 +166,7 @@ class Try(Shown):
         row["cases"] = len(self.results.golden or ())
         for metric in self.results.metrics:
             mean = summary.estimate(variant, metric)
-            row[metric] = None if self.results.failed else Interval(mean.value, mean.low, mean.high)
+            row[metric] = None if self.results.failed else mean.interval()
         if self.results.metrics:
             row["better, worse"] = better
         for metric, heading, least in SPENT:

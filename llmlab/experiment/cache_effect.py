@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from llmlab.base.numbers import Interval
 from llmlab.base.project import located
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.endpoints import client_for
@@ -47,8 +46,7 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
     values = [mean.value for mean in means if mean.value is not None]
     return Rows(
         rows=tuple(
-            {"asked": asked, "texts unlike those without": n, exp.metric: Interval(mean.value, mean.low, mean.high)}
-            for asked, n, mean in rows
+            {"asked": asked, "texts unlike those without": n, exp.metric: mean.interval()} for asked, n, mean in rows
         ),
         sentence=f"One prompt, {len(alone)} cases, temperature 0: with the cache {others[1]} answers have another text "
         f"than without, and with {slots} slots {differ} differ between repeats. The mean lies between "

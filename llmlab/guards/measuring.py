@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from llmlab.base.background import run_in_background
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import Interval, counted
+from llmlab.base.numbers import counted
 from llmlab.clients.base import Generation
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import Case
@@ -116,9 +116,9 @@ class GuardMeasures(Shown):
                 "guard": row.guard,
                 "texts": row.group,
                 "bad / all": f"{row.n_bad:,}/{row.n:,}",
-                "recall": _interval(row.recall),
-                "precision": _interval(row.precision),
-                "false alarms": _interval(row.false_alarms),
+                "recall": row.recall.interval(),
+                "precision": row.precision.interval(),
+                "false alarms": row.false_alarms.interval(),
                 "no verdict": row.n_unscored,
             }
             for row in self.rows
@@ -233,7 +233,3 @@ def _figures(
         precision=share(bad, fired),
         false_alarms=share(fired, ~bad),
     )
-
-
-def _interval(share: Estimate) -> Interval:
-    return Interval(share.value, share.low, share.high)

@@ -19,7 +19,7 @@ import numpy as np
 
 from llmlab.base.cells import Chip
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import Interval, p_text
+from llmlab.base.numbers import p_text
 from llmlab.bundle.bundle import ModelRef
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
@@ -75,8 +75,8 @@ class AnchorCheck(Shown):
                 "anchors": self.n,
                 "changed": self.changed,
                 "lost": self.lost,
-                "kappa with itself": Interval(self.kappa.value, self.kappa.low, self.kappa.high),
-                "now - then": Interval(self.shift.value, self.shift.low, self.shift.high),
+                "kappa with itself": self.kappa.interval(),
+                "now - then": self.shift.interval(),
                 "p (McNemar)": p_text(self.p_mcnemar),
             }
         ]

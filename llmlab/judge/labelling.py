@@ -17,7 +17,7 @@ import numpy as np
 
 from llmlab.base.cells import Marked
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import Interval, counted
+from llmlab.base.numbers import counted
 from llmlab.display.html import Html, html_heading, html_table
 from llmlab.display.page import html_of
 from llmlab.display.shown import Shown
@@ -280,8 +280,8 @@ class LabellerAgreement(Shown):
             {
                 "labellers": f"{pair.first}, {pair.second}",
                 "labelled by both": pair.kappa.n,
-                "same label": Interval(pair.same.value, pair.same.low, pair.same.high, "%"),
-                "kappa": Interval(pair.kappa.value, pair.kappa.low, pair.kappa.high),
+                "same label": pair.same.interval("%"),
+                "kappa": pair.kappa.interval(),
             }
             for pair in self.pairs
         ]

@@ -109,17 +109,18 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
     Raises:
         ValueError: no decision has an interval of this outcome.
     """
-    name = outcome or _most_telling(decisions[-1])
+    last = decisions[-1].readings
+    name = outcome or next((r.name for r in last if r.verdict == Verdict.FAIL), last[0].name)
     looks = [(d, r) for d in decisions for r in d.readings if r.name == name and r.effect is not None]
     if not looks:
         raise ValueError(f"no look has an interval of {name!r}")
     figure, (axes,) = picture(height_inches=3.4)
     _draw_looks(axes, looks)
-    last, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
+    latest, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
     when = f"{first.action.value} on day {first.days:.0f}" if first else f"no decision by day {looks[-1][0].days:.0f}"
     ends = [f"day {d.days:.1f}: {d.action.value}, {r._rows()[0]['candidate']}" for d, r in looks]
     alt = f"Difference of {name} over {len(looks)} looks with its margin. {'; '.join(ends)}."
-    return titled(figure, f"{plain(name)}: {when}; {last.reading}", alt=alt)
+    return titled(figure, f"{plain(name)}: {when}; {latest.reading}", alt=alt)
 
 
 @styled()
@@ -157,10 +158,6 @@ def _limits(lows: Sequence[float], highs: Sequence[float], values: Sequence[floa
     settled = slice(len(values) // 4, None)
     low, high = min(*lows[settled], *values, 0.0), max(*highs[settled], *values, 0.0)
     return low - 0.08 * (high - low), high + 0.08 * (high - low)
-
-
-def _most_telling(decision: RolloutDecision) -> str:
-    return next((r.name for r in decision.readings if r.verdict == Verdict.FAIL), decision.readings[0].name)
 
 
 def _short(decision: RolloutDecision) -> str:
