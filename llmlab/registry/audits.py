@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
 from llmlab.gate.decision import Receipt
 from llmlab.registry.connection import HISTORY, Registry, Version, is_name, open_registry
-from llmlab.registry.evidence import Evidence, check
+from llmlab.registry.evidence import Claim, Evidence, check
 from llmlab.registry.moves import UNREADABLE, History, Move, make_move, read_history, settle
 from llmlab.registry.registering import UNCHECKED, read_receipt, stamped
 from llmlab.registry.rollbacks import pointed
@@ -169,39 +170,41 @@ def _alias(
         return "wrong", f"the alias {how}; promote or roll back"
     if version is None:
         return "wrong", f"it points to version {number}, which was deleted; promote or roll back"
+    claim = Claim(registry=registry, version=version, alias=alias, past=past, root=root)
     if last is not None and last.version == number:
         if version.digest == last.digest:
-            return _again(registry, past, alias, version, root)
+            return _again(claim)
         has = f"version {number} has digest {version.digest[:8] or 'none'}, moved was {last.digest[:8]}"
         return "wrong", f"{has}: its tag was edited"
     before = "nothing" if last is None else f"version {last.version}"
     by_hand = f"it was set to version {number} by hand, the history says {before}"
-    return _adopted(registry, past, alias, version, by_hand, root)
+    return _adopted(claim, by_hand)
 
 
-def _again(registry: Registry, past: History, alias: str, version: Version, root: Path | None) -> tuple[str, str]:
+def _again(claim: Claim) -> tuple[str, str]:
     """Whether what the version was brought here on still holds: as of then, by the policy that the gate logged."""
-    move = past.check_of(alias, version.number, version.digest)
+    version = claim.version
+    move = claim.past.check_of(claim.alias, version.number, version.digest)
     if move is None or move.forced or not move.receipt:  # nothing was claimed
         return "", ""
     if not move.held:
         why = "was not signed by this key" if move.forged else "was adopted by an earlier llmlab, without a check"
-        return _adopted(registry, past, alias, version, f"it {why}", root)
+        return _adopted(claim, f"it {why}")
     if not move.outcome:
         return "noted", "an earlier version of llmlab checked its receipt, and kept nothing to check it by again"
-    against, checked = _checked(registry, replace(version, receipt=move.receipt), past, alias, move, root)
+    then = replace(claim, version=replace(version, receipt=move.receipt), approver=move.who)
+    against, checked = _checked(then, as_of=utc(move.when))
     if not against and checked["golden"] == move.golden and checked["evidence"] != move.evidence:
         against = ["it rests on something else than what was checked"]
     failed = f"the check of move {move.number} does not hold any more: {'; '.join(against)}"
     return ("wrong", failed) if against else ("", "")
 
 
-def _adopted(
-    registry: Registry, past: History, alias: str, version: Version, how: str, root: Path | None
-) -> tuple[str, str]:
+def _adopted(claim: Claim, how: str) -> tuple[str, str]:
     """A version that is where no checked move brought it: into the history where its receipt holds."""
+    registry, version, alias, past = claim.registry, claim.version, claim.alias, claim.past
     last = past.last(alias)
-    against, checked = _checked(registry, version, past, alias, None, root)
+    against, checked = _checked(claim)
     before = past.last_checked(alias)
     if not against and before is not None and before.policy != checked["policy"]:
         against = ["it was gated by another policy than the last release: `llmlab promote` asks gate.yaml"]
@@ -224,14 +227,11 @@ def _trashed(registry: Registry, run_id: str) -> str:
     return f"{where}; `mlflow runs restore --run-id {run_id}`"
 
 
-def _checked(
-    registry: Registry, version: Version, past: History, alias: str, move: Move | None, root: Path | None
-) -> tuple[list[str], dict[str, str]]:
-    """What speaks against the receipt of a version (as of a move, or now), and what a move says of the check."""
-    as_of, approver = (None, None) if move is None else (utc(move.when), move.who)
+def _checked(claim: Claim, *, as_of: datetime | None = None) -> tuple[list[str], dict[str, str]]:
+    """What speaks against the receipt of a version (as of then, or now), and what a move says of the check."""
 
     def logged(receipt: Receipt) -> Evidence:
-        read_bundle(registry, version)
-        return Evidence.logged(registry, receipt, now=as_of)
+        read_bundle(claim.registry, claim.version)
+        return Evidence.logged(claim.registry, receipt, now=as_of)
 
-    return check(registry, version, logged, alias=alias, past=past, approver=approver, root=root)
+    return check(claim, logged)

@@ -57,7 +57,19 @@ from llmlab.tracking.runs import (
 from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
-__all__ = ["Evidence", "check"]
+__all__ = ["Claim", "Evidence", "check"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """That a version may stand at an alias, after the moves so far; who asks for it, None where nobody knows."""
+
+    registry: Registry
+    version: Version
+    alias: str
+    past: History
+    approver: str | None = None
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,49 +117,28 @@ class Evidence:
         return cls(receipt=receipt, policy=rules, passports=passports, now=now or datetime.now(UTC))
 
 
-def check(
-    registry: Registry,
-    version: Version,
-    evidence: Callable[[Receipt], Evidence],
-    *,
-    alias: str,
-    past: History,
-    approver: str | None,
-    root: Path | None,
-) -> tuple[list[str], dict[str, str]]:
+def check(claim: Claim, evidence: Callable[[Receipt], Evidence]) -> tuple[list[str], dict[str, str]]:
     """Every reason why its receipt does not carry this version to this alias, and what a move names of the check.
 
-    That is the digests of receipt, policy, golden set and `evidence`: of all that was read.
-
-    Args:
-        evidence: what to check the receipt by.
-        past: the moves that the policy's rules of promotion ask about.
-        approver: who asks for the move, None where nobody knows.
+    That is the digests of receipt, policy, golden set and evidence: of all that was read. `evidence` gives what to
+    check the receipt by.
     """
     named: dict[str, str] = {}
     try:
-        receipt = read_receipt(registry, version)
+        receipt = read_receipt(claim.registry, claim.version)
         if receipt is None:
             return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
         named = {"receipt": receipt.digest}
-        return _objections(registry, evidence(receipt), version, alias, past, approver, root)
+        return _objections(claim, evidence(receipt))
     except (DataError, FileRuleError, RegistryError, StoreError) as error:  # then force still moves the alias
         return [str(error)], named
     except ValueError as error:  # it names a baseline that the cases do not have, or a holdout that they cannot give
         return [f"it cannot be decided again: {error}"], named
 
 
-def _objections(
-    registry: Registry,
-    evidence: Evidence,
-    version: Version,
-    alias: str,
-    past: History,
-    approver: str | None,
-    root: Path | None,
-) -> tuple[list[str], dict[str, str]]:
-    receipt = evidence.receipt
-    against = [*_of_the_receipt(evidence, version)]
+def _objections(claim: Claim, evidence: Evidence) -> tuple[list[str], dict[str, str]]:
+    registry, root, receipt = claim.registry, claim.root, evidence.receipt
+    against = [*_of_the_receipt(evidence, claim.version)]
     read: list[Results] = []
     try:
         runs = _runs(registry, receipt.results_digest)
@@ -165,11 +156,11 @@ def _objections(
         if decided is None:
             how = "with the ledger (notebook 05, `llmlab gate --ledger`)"
             against.append(f"no gate logged this decision: gate again, {how}")
-        against += _broken_rules(evidence.policy, decided or receipt, own, version.number, alias, past, approver)
+        against += _broken_rules(claim, evidence.policy, decided or receipt, own)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
         against += [differs for part in read for differs in _rescored(evidence, part)]
-        grown, newer = _grown(registry, evidence, results, root)
+        grown, newer = _grown(claim, evidence, results)
         against += grown
         read += [newer] if newer is not None else []
     golden = receipt.golden_digest if evidence.golden is None else evidence.golden.digest
@@ -197,10 +188,8 @@ def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
             yield f"it rests on the passport {digest[:8]} of judge {judge[:8]}, which was not shown"
 
 
-def _broken_rules(
-    policy: GatePolicy, receipt: Receipt, runs: Sequence[Any], number: int, alias: str, past: History, by: str | None
-) -> Iterator[str]:
-    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was made, `by` who asks."""
+def _broken_rules(claim: Claim, policy: GatePolicy, receipt: Receipt, runs: Sequence[Any]) -> Iterator[str]:
+    """What the policy asks for besides a receipt; `receipt` and `runs` say where it was made."""
     rules = policy.promotion
     dirty = receipt.dirty or any(run.data.tags.get("git_dirty") == "true" for run in runs)
     if rules.clean_commit and (dirty or not receipt.commit):
@@ -209,10 +198,10 @@ def _broken_rules(
         yield "the policy asks for a signed decision, and LLMLAB_SIGNING_KEY is not here to tell: promote in CI"
     if rules.ci and not receipt.ci:
         yield "the policy asks for a CI run, and the gate ran outside of CI"
-    if rules.approver_not_author and by in (None, "", receipt.author):
+    if rules.approver_not_author and claim.approver in (None, "", receipt.author):
         yield f"the policy asks for an approver other than the author ({receipt.author})"
-    earlier = rules.after_alias
-    if earlier and alias != earlier and not any(move.version == number for move in past.valid(earlier)):
+    earlier, number = rules.after_alias, claim.version.number
+    if earlier and claim.alias != earlier and not any(move.version == number for move in claim.past.valid(earlier)):
         yield f"the policy asks for {earlier} first, which never was version {number}"
 
 
@@ -307,38 +296,34 @@ def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
             yield f"{differ} logged scores of {metric} are not what it gives for the logged answers"
 
 
-def _grown(
-    registry: Registry, evidence: Evidence, results: Results, root: Path | None
-) -> tuple[list[str], Results | None]:
+def _grown(claim: Claim, evidence: Evidence, results: Results) -> tuple[list[str], Results | None]:
     """Today's golden set must be the receipt's, or hold all its cases and some more that pass too (and where)."""
     results = evidence.policy.held_out(results)
     today, before = evidence.golden, results.golden
     if today is None or today.digest == evidence.receipt.golden_digest:
         return [], None
     if results.provenance.redacted_from:  # personal data was logged as pseudonyms: compare like with like
-        today = redacted_cases(today, redactor(root or project_root()))
+        today = redacted_cases(today, redactor(claim.root or project_root()))
     if before is None:
         return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"], None
     if changed := [case.id for case in before if today.by_id.get(case.id) != case]:
         how = f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r})"
         return [f"{how}: gate again"], None
     added = [case.id for case in today if case.id not in before.by_id]
-    newer = _with_cases(registry, evidence, today, added, root)
+    newer = _with_cases(claim, evidence, today, added)
     if newer is None:
         how = f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered"
         return [f"{how}: run and log them"], None
     return _added_fail(evidence, newer, added), newer
 
 
-def _with_cases(
-    registry: Registry, evidence: Evidence, today: GoldenSet, added: Sequence[str], root: Path | None
-) -> Results | None:
+def _with_cases(claim: Claim, evidence: Evidence, today: GoldenSet, added: Sequence[str]) -> Results | None:
     """The newest logged results in which the candidate (and the baseline) answered the added cases."""
     receipt = evidence.receipt
     with reported("the runs of this bundle cannot be searched"):
-        runs = registry.store.whole_runs("bundle_digest", receipt.bundle_digest)
+        runs = claim.registry.store.whole_runs("bundle_digest", receipt.bundle_digest)
     for run in newest_of_sweeps(runs).values():
-        results = sweep_of(run, root=root)
+        results = sweep_of(run, root=claim.root)
         if (
             results.golden is not None
             and all(results.golden.by_id.get(case_id) == today.by_id[case_id] for case_id in added)

@@ -13,7 +13,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.gate.passport import JudgePassport
 from llmlab.registry.connection import Version, open_registry
-from llmlab.registry.evidence import Evidence, check
+from llmlab.registry.evidence import Claim, Evidence, check
 from llmlab.registry.moves import Move, make_move, settle
 from llmlab.registry.registering import read_receipt, stamped
 from llmlab.registry.rollbacks import check_call, pointed
@@ -56,7 +56,8 @@ def promote(
     if before == target.number and (last := past.last(alias)) is not None and last.version == before:
         raise RegistryError(f"{alias} of {target.name} is version {before} already")
     read = partial(Evidence.read, experiment=experiment, passports=passports)
-    against, checked = check(registry, target, read, alias=alias, past=past, approver=who(), root=root)
+    claim = Claim(registry=registry, version=target, alias=alias, past=past, approver=who(), root=root)
+    against, checked = check(claim, read)
     if checked:  # it has a receipt
         place, home = located(experiment).resolve(), root or project_root()
         folder = place.relative_to(home) if place.is_relative_to(home) else place  # as a colleague has it too
