@@ -35,7 +35,7 @@ from llmlab.clients.base import Generation, Request, Usage, estimated_bytes
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.wire import read_json, refused_generation
+from llmlab.clients.wire import mapping_of, read_json, refused_generation
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.cost import estimated_tokens, total_usd
@@ -396,8 +396,8 @@ async def _fetched(file: BatchFile) -> Fetched:
 
 def _why(reply: Mapping[str, Any]) -> str:
     """The provider's words on a batch that failed as a whole, "" where it has none."""
-    data = _mapping(reply.get("errors")).get("data")
-    errors = [_mapping(error) for error in data] if isinstance(data, list) else []
+    data = mapping_of(reply.get("errors")).get("data")
+    errors = [mapping_of(error) for error in data] if isinstance(data, list) else []
     words = [str(error.get("message") or error.get("code") or "") for error in errors]
     return "; ".join(filter(None, dict.fromkeys(words)))
 
@@ -441,21 +441,21 @@ def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Gen
     """The answer in a line, at half the price; or why there is none, in the provider's words as they came."""
     code: Any
     if "result" in line:  # Anthropic's
-        result = _mapping(line["result"])
+        result = mapping_of(line["result"])
         if result.get("type") != "succeeded":
-            error = _mapping(_mapping(result.get("error")).get("error"))
+            error = mapping_of(mapping_of(result.get("error")).get("error"))
             return f"{result.get('type')}{': ' if error else ''}{error.get('message', '')}"
-        code, body = 200, _mapping(result.get("message"))
+        code, body = 200, mapping_of(result.get("message"))
     else:
-        response = _mapping(line.get("response"))
-        code, body = response.get("status_code"), _mapping(response.get("body"))
+        response = mapping_of(line.get("response"))
+        code, body = response.get("status_code"), mapping_of(response.get("body"))
         if not response:
-            error = _mapping(line.get("error"))
+            error = mapping_of(line.get("error"))
             return str(error.get("code") or error.get("message") or "no response")
     status = int(code) if str(code).isdecimal() else 0
     if status != 200:
         refused = refused_generation(status, json.dumps(body))
-        return refused or f"status {code}: {_mapping(body.get('error')).get('message', '')}"
+        return refused or f"status {code}: {mapping_of(body.get('error')).get('message', '')}"
     try:
         answer = client.wire.read_answer(body)
     except LlmlabError as error:
@@ -467,10 +467,6 @@ def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Gen
 def _reason(text: str, secrets: Secrets) -> str:
     """Why there is no answer, as it may be kept: without any secret, and cut only then."""
     return excerpt(scrub(text, secrets=secrets), limit=LONGEST_REASON_CHARS)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _with(batches: Batches, place: int, file: BatchFile) -> Batches:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmlab.base.errors import DataError
 from llmlab.base.verdict import Verdict
@@ -18,9 +19,6 @@ from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.burdens import holm, non_inferior, unanimous
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.power import SAVED_AT_LEAST, Need, Spread, more_repeats, needed_cases, would_show
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["compare_tables"]
 

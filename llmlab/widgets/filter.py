@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmlab.results.cases import good_cells
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric, ScoreTable
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matching"]
 
