@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pydantic
 import yaml
 
-from llmlab.base.documents import DEEPEST_NESTING, TOO_DEEP, read_text
+from llmlab.base.documents import DEEPEST_NESTING, TOO_DEEP, Strict, read_text
 from llmlab.base.errors import FileRuleError
 
-__all__ = ["OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
+__all__ = ["OfFile", "OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 One = TypeVar("One")
@@ -43,6 +43,19 @@ class OfFolder(dict[str, One]):
 
     def __missing__(self, name: str) -> One:
         raise FileRuleError(f"no {name!r} in this folder (there are: {', '.join(self)})", path=self.folder)
+
+
+class OfFile(Strict):
+    """Fields that people write as a YAML file."""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """What the file says; FileRuleError with file, line and rule for anything that it may not say."""
+        return read_model(cls, path)
+
+    def to_yaml(self) -> str:
+        """The file's text, defaults left out."""
+        return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
 
 def parse_yaml(text: str, *, path: str | Path) -> tuple[Any, Places]:

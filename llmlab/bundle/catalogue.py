@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
@@ -17,7 +16,7 @@ from pydantic import Field
 
 from llmlab.base.cells import Chip
 from llmlab.base.documents import Strict
-from llmlab.base.yamlfile import read_model
+from llmlab.base.yamlfile import OfFile
 from llmlab.bundle.bundle import Bundle, ModelRef, Word
 from llmlab.display.shown import Shown
 
@@ -87,7 +86,7 @@ class KnownModel(Strict):
         return same and self.revision in (None, model.revision)
 
 
-class Catalogue(Shown, Strict):
+class Catalogue(Shown, OfFile):
     """The models of `models.yaml`."""
 
     models: Annotated[tuple[KnownModel, ...], Field(strict=False)]
@@ -98,11 +97,6 @@ class Catalogue(Shown, Strict):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"{twice[0]} stands here twice")
         return self
-
-    @classmethod
-    def load(cls, path: str | Path) -> Catalogue:
-        """The catalogue in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
-        return read_model(cls, path)
 
     def find(self, model: ModelRef) -> KnownModel | None:
         """The entry that a bundle's model depends on, None where there is none."""

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from llmlab.base.documents import PERCENT, Percent, Strict, digest_of
 from llmlab.base.project import located
-from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.base.yamlfile import OfFile
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
@@ -213,7 +213,7 @@ class Promotion(Strict):
     signed: bool = False
 
 
-class Rules(Shown, Strict):
+class Rules(Shown, OfFile):
     """The rules of a release.
 
     Attributes:
@@ -268,11 +268,6 @@ class Rules(Shown, Strict):
         if self.baseline == "none" and not self.floors:
             raise ValueError("without a baseline only floors can be judged: give floors")
         return self
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The policy in a YAML file; FileRuleError with file, line and rule for anything that is not one."""
-        return read_model(cls, path)
 
     @property
     def digest(self) -> str:
@@ -338,10 +333,6 @@ class Rules(Shown, Strict):
     def explored(self, golden: GoldenSet) -> GoldenSet:
         """The cases that everybody but the gate may read."""
         return golden.explored(self.held_share) if self.held_share else golden
-
-    def to_yaml(self) -> str:
-        """The policy as it is written in `gate.yaml`, defaults left out."""
-        return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -10,7 +10,6 @@ import math
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -19,7 +18,7 @@ from pydantic import Field
 from llmlab.base.documents import Percent, Strict, digest_of
 from llmlab.base.numbers import counted, number
 from llmlab.base.project import utc
-from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.base.yamlfile import OfFile
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
 
@@ -133,7 +132,7 @@ class Outcome(Strict):
         return age_limit(self.maturity).total_seconds() if self.maturity else 0.0
 
 
-class RolloutPolicy(Shown, Strict):
+class RolloutPolicy(Shown, OfFile):
     """The rules of a rollout.
 
     Attributes:
@@ -196,11 +195,6 @@ class RolloutPolicy(Shown, Strict):
             utc(self.start)
         return self
 
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The rules in a YAML file; FileRuleError with file, line and rule for anything that is none."""
-        return read_model(cls, path)
-
     @property
     def digest(self) -> str:
         """sha256 (hex) over the rules, defaults included."""
@@ -239,10 +233,6 @@ class RolloutPolicy(Shown, Strict):
     @cached_property
     def _start_s(self) -> float:
         return utc(self.start or "").timestamp()
-
-    def to_yaml(self) -> str:
-        """The rules as they are written in `rollout.yaml`, defaults left out."""
-        return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -18,7 +18,7 @@ from llmlab.base.documents import Percent, Strict
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import shipped
-from llmlab.base.yamlfile import read_model, to_yaml
+from llmlab.base.yamlfile import OfFile
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Word
 from llmlab.production.policy import SHARES, Multiple, require_known, require_share
@@ -163,7 +163,7 @@ USUAL = (
 )
 
 
-class WatchPolicy(Shown, Strict):
+class WatchPolicy(Shown, OfFile):
     """What is watched.
 
     Attributes:
@@ -196,7 +196,7 @@ class WatchPolicy(Shown, Strict):
 
         Where the file names no folder of runbooks and there is none beside it, those that come with llmlab are meant.
         """
-        policy = read_model(cls, path)
+        policy = super().load(path)
         folder = Path(path).parent / policy.runbooks
         if "runbooks" not in policy.model_fields_set and not folder.is_dir():
             folder = shipped("experiments/runbooks")
@@ -215,10 +215,6 @@ class WatchPolicy(Shown, Strict):
         """The chance of a false alarm that one look over such a window may take, of one rule."""
         families = len(self.watched) + bool(self.drift)
         return self.false_alarms / families / max(WEEK / length, 1.0)
-
-    def to_yaml(self) -> str:
-        """The rules as they are written in `watch.yaml`, defaults left out."""
-        return to_yaml(self.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
     def _rows(self) -> list[dict[str, object]]:
         return [
