@@ -147,7 +147,7 @@ class PairedDifference(Shown):
             p = score
         else:
             p = float(2.0**-self.n_clusters) if reach > 0 else 1.0
-        return p if bound or self.signs is None or self.value <= 0 else max(p, self.signs)
+        return p if bound < 0 or self.signs is None or self.value <= 0 else max(p, self.signs)
 
     def p_below(self, bound: float) -> float:
         """One-sided p value against "the difference is `bound` or more"; small = it lies below the bound."""
@@ -304,7 +304,7 @@ def tables_above(gained: FloatArray, lost: FloatArray, *, n: int, bound: float, 
     above &= enough | score
     alike = (differ == 0) | (gained == n)
     above &= ~alike | ((1 - reach / np.maximum(mean + 1, 1e-12)).clip(0, 1) ** n <= tail)
-    if bound == 0:
+    if bound >= 0:
         above &= (differ >= ENOUGH) | (special.bdtrc(gained - 1, differ.astype(np.intp), 0.5) <= tail)
     return above
 
@@ -338,4 +338,6 @@ def relative_margin_difference(
         bounds = bounds[0] - max(ends), bounds[1] - min(ends)
     change = paired_differences(cand, (1 + margin) * base)
     result = _mean(floats(change, "change"), clusters, weights=weights, bounds=bounds, level=level)
+    if result.se == 0 and not paired_differences(cand, base).any():  # "the same amount" would be the margin's
+        result = replace(result, notes=(*result.notes[:-1], "no difference seen: the arms are equal in every case"))
     return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")
