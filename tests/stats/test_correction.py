@@ -115,6 +115,25 @@ def test_rare_leniency_to_the_candidate_is_covered_with_bounds_and_not_without()
     assert with_bounds >= 0.95
 
 
+@pytest.mark.parametrize("design", ["clusters", "weights", "inclusion"])
+def test_rare_leniency_is_covered_in_clusters_with_weights_and_with_unequal_chances_too(design):
+    """True rate .8; a judge that passes 3% too many, whole clusters of three at once, and 30 labels of 600."""
+    rng, covered = np.random.default_rng(21), []
+    for _ in range(60):
+        cluster = np.arange(600) // (3 if design == "clusters" else 1)
+        right, missed, chosen = rng.random((3, 600))[:, cluster]
+        truth, hard = (right < 0.8) * 1.0, rng.random(600) < 0.2
+        judged = np.where((truth == 0) & (missed < 0.15), 1.0, truth)
+        chance = np.where(hard & (design == "inclusion"), 0.1, 0.05)
+        human = np.where(chosen < chance, truth, np.nan)
+        how = {"clusters": cluster, "weights": np.where(hard, 3.0, 1.0), "inclusion": chance}
+        found = [ppi_mean(judged, human, bounds=b, **{design: how[design]}).corrected for b in (None, (0.0, 1.0))]
+        covered.append([one.low is not None and one.low <= 0.8 <= one.high for one in found])
+    by_t, with_bounds = np.mean(covered, axis=0)
+    assert by_t < 0.92
+    assert with_bounds >= 0.95
+
+
 def _judged(rng, truth, sensitivity=0.9, specificity=0.7):
     return (rng.random(truth.shape) < np.where(truth == 1, sensitivity, 1 - specificity)).astype(float)
 
