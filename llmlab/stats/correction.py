@@ -381,7 +381,8 @@ def _with_bounds(mean: _Mean, sample: _Sample, residual: FloatArray, lambdas: Fl
     if estimate.low is not None and estimate.high is not None:
         least, most = min(least, estimate.low), max(most, estimate.high)
     notes = estimate.notes if mean.se else ()  # with bounds there is an interval where nothing varies
-    estimate = replace(estimate, low=max(low, least), high=min(high, most), notes=notes)
+    low, high = min(max(low, least), estimate.value), max(min(high, most), estimate.value)
+    estimate = replace(estimate, low=low, high=high, notes=notes)
     return _Mean(replace(estimate, method=f"{estimate.method}, and score test"), mean.se, mean.df, bounded)
 
 
