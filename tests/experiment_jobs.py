@@ -21,12 +21,12 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.prices import Price
+from llmlab.clients.prices import TokenPrices
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 
 BUNDLE = Bundle.from_prompt("{{ question }}", model="vllm/tiny")
-PRICES = Price(input=1.0, output=2.0)
+PRICES = TokenPrices(input=1.0, output=2.0)
 
 
 def golden(n: int) -> GoldenSet:

@@ -26,7 +26,7 @@ from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import NOT_SENT, Access, AccessSettings, Name, Positive, RetryPolicy
 from llmlab.clients.base import GUARDED, Client, Request
 from llmlab.clients.offline import OfflineClient, OfflineJudge
-from llmlab.clients.prices import Price
+from llmlab.clients.prices import TokenPrices
 
 __all__ = ["Endpoint", "Endpoints", "Reaching", "client_for", "curl_for", "load_endpoints"]
 
@@ -64,7 +64,7 @@ class Endpoint(Access):
     wire_format: Literal["chat_completions", "messages"] = "chat_completions"
     in_turn: Annotated[tuple[Access, ...], Field(strict=False, min_length=1)] = ()
     group: Name | None = None
-    prices: Price | None = None
+    prices: TokenPrices | None = None
     context_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool = False
     attempts: Annotated[int, Field(ge=1)] | None = None

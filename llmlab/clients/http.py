@@ -31,7 +31,7 @@ from llmlab.base.private import Secret, excerpt
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import Access, AccessSettings, RetryPolicy
 from llmlab.clients.base import Generation, Request, Usage, estimated_bytes, n_bytes
-from llmlab.clients.prices import Price, price_usd
+from llmlab.clients.prices import TokenPrices, price_usd
 from llmlab.clients.retry import Lane, Lanes, NeverReachedError, with_retries
 from llmlab.clients.wire import (
     Stream,
@@ -84,7 +84,7 @@ class Settings(AccessSettings, total=False):
 
     in_turn: Sequence[Access]
     group: str | None
-    prices: Price | None
+    prices: TokenPrices | None
     context_tokens: int | None
     stream: bool
     retry: RetryPolicy | None
@@ -108,7 +108,7 @@ class HttpClient:
         api_key_env: str | None,
         in_turn: Sequence[Access] = (),
         group: str | None = None,
-        prices: Price | None = None,
+        prices: TokenPrices | None = None,
         context_tokens: int | None = None,
         stream: bool = False,
         retry: RetryPolicy | None = None,

@@ -19,13 +19,13 @@ from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.prices import Price
+from llmlab.clients.prices import TokenPrices
 from llmlab.local.server import Lease, hold
 from llmlab.local.setup import LocalModel, LocalModelError, absence
 
 __all__ = ["LocalClient"]
 
-FREE = Price(input=Decimal(0), output=Decimal(0))
+FREE = TokenPrices(input=Decimal(0), output=Decimal(0))
 STARTS_IN_A_RUN = 2
 NOWHERE = "http://127.0.0.1"  # for a client that only checks and encodes
 

@@ -16,7 +16,7 @@ from llmlab.base.documents import Strict
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 
-__all__ = ["Price", "context_tokens", "price_usd"]
+__all__ = ["TokenPrices", "context_tokens", "price_usd"]
 
 MILLION = Decimal(1_000_000)
 # on no public list
@@ -24,7 +24,7 @@ SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", 
 Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
-class Price(Strict):
+class TokenPrices(Strict):
     """US dollars per million tokens; input from or into a cache costs as much as other input unless it is given."""
 
     input: Amount
@@ -33,7 +33,7 @@ class Price(Strict):
     cache_write: Amount | None = None
 
 
-def price_usd(model: ModelRef, usage: Usage, *, own: Price | None = None) -> Decimal | None:
+def price_usd(model: ModelRef, usage: Usage, *, own: TokenPrices | None = None) -> Decimal | None:
     """The cost in US dollars, at the endpoint's own price or the list's; None where that, or a count, is not known.
 
     >>> price_usd(ModelRef.parse("openai/gpt-4o-2024-08-06"), Usage(input_tokens=1000, output_tokens=100))
@@ -44,7 +44,7 @@ def price_usd(model: ModelRef, usage: Usage, *, own: Price | None = None) -> Dec
     if usage.input_tokens is None or usage.output_tokens is None:
         return None
     price = own or _listed(model.provider, model.id)
-    if not isinstance(price, Price):
+    if not isinstance(price, TokenPrices):
         return price(usage) if price else None
     cached, written = _cache(usage)
     cost = (usage.input_tokens - cached - written) * price.input + usage.output_tokens * price.output
@@ -76,7 +76,7 @@ def _cache(usage: Usage) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal | None] | None:
+def _listed(provider: str, model_id: str) -> TokenPrices | Callable[[Usage], Decimal | None] | None:
     """The list's price of a model; a function where it depends on more than the kind of token; None when unknown."""
     if provider in SELF_HOSTED:
         return None  # and the list, which takes a second to load, stays unloaded
@@ -103,4 +103,4 @@ def _listed(provider: str, model_id: str) -> Price | Callable[[Usage], Decimal |
     flat = (listed.input_mtok, listed.output_mtok, listed.cache_read_mtok, listed.cache_write_mtok)
     if listed.requests_kcount is not None or not all(part is None or isinstance(part, Decimal) for part in flat):
         return in_full  # tiers by length, or a fee per request
-    return Price(input=flat[0], output=flat[1], cached_input=flat[2], cache_write=flat[3])
+    return TokenPrices(input=flat[0], output=flat[1], cached_input=flat[2], cache_write=flat[3])

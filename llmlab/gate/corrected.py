@@ -16,7 +16,6 @@ from llmlab import stats
 from llmlab.base.numbers import counted, rounded_count
 from llmlab.gate.policy import Arms, Rules
 from llmlab.results.results import Results
-from llmlab.stats.bounded import bounded_mean
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
 
@@ -84,11 +83,11 @@ class LabelledMetric:
             n=len({case_id for case_id, _ in unscored}),
             n_clusters=len(labelled),
             method=corrected.method,
+            bounded=correction.bounded,
             notes=corrected.notes,
         )
         ends = [(0.0, 0.0)] if not lost else [(0.0, 0.0), (lost, best), (lost, worst)]
-        read = [replace(blank, value=(1 - u) * corrected.value + u * end, se=(1 - u) * se) for u, end in ends]
-        return Reading(tuple(_with_test(d, (worst, best)) for d in read), correction, "")
+        return Reading(tuple(_with_test(_with_lost(blank, u, end)) for u, end in ends), correction, "")
 
 
 class MoreLabels(NamedTuple):
@@ -114,12 +113,13 @@ def more_labels(correction: stats.Correction, *, need: Need, n_cases: int) -> Mo
     >>> from llmlab.stats.correction import ppi_mean
     >>> ppi = ppi_mean([1, 0] * 200, [1, 0, 1, 1, 0, 0, 1, 0, 1, 1] * 10 + [None] * 300)
     >>> more_labels(ppi, need=Need(name="goal", distance=0.1, spread=Spread(sd=1), tail=0.025), n_cases=400).labels
-    148
+    146
     """
     n, df = correction.n_labelled, correction.df
     if not correction.se or df is None:
         return None
-    spread = Spread(sd=correction.se * math.sqrt(n), cases=n, df=df if math.isfinite(df) else n - 1.0)
+    df, se = df if math.isfinite(df) else n - 1.0, correction.se
+    spread = Spread(sd=se * math.sqrt(n), cases=n, df=df, bounded=correction.bounded, se=se)
     growth = needed_cases([replace(need, spread=spread)]).likely / n  # cases and labels in the same proportion as now
     if growth <= 1:
         return None
@@ -179,10 +179,14 @@ def _too_few(policy: Rules, results: Results, name: str, arms: Sequence[str]) ->
         yield f"{name}: {counted(both, 'answer')} of {arms[0]} labelled, {wanted}{gone}"
 
 
-def _with_test(d: PairedDifference, bounds: tuple[float, float]) -> PairedDifference:
-    """With the two-sided p value and interval that its standard error gives; without any, the number of labels."""
-    if d.se == 0:
-        low, high = bounds
-        d = replace(d, bounded=bounded_mean(np.array([d.value]), low=low, high=high, size=d.n_clusters, df=d.df))
+def _with_lost(d: PairedDifference, lost: float, end: float) -> PairedDifference:
+    """The difference where a share of the answers is lost, and all of these lie at one end."""
+    kept = 1 - lost
+    bounded = None if d.bounded is None else d.bounded.moved(times=kept, by=lost * end)
+    return replace(d, value=kept * d.value + lost * end, se=kept * d.se, bounded=bounded)
+
+
+def _with_test(d: PairedDifference) -> PairedDifference:
+    """With the two-sided p value and interval that its tests give."""
     low, high = d.ends(d.level)
     return replace(d, low=low, high=high, p_value=min(1.0, 2 * min(d.p_above(0), d.p_below(0))))

@@ -143,10 +143,7 @@ class Decision(Shown):
             verdict=self.word,  # type: ignore[arg-type]  # one of the four, checked by pydantic
             sentence=self.sentence,
             reasons=self.reasons,
-            conditions=tuple(
-                ReceiptCondition(**{name: getattr(c, name) for name in ReceiptCondition.model_fields})
-                for c in self.conditions
-            ),
+            conditions=tuple(ReceiptCondition.model_validate(c, from_attributes=True) for c in self.conditions),
             notes=self.notes,
             candidate=self.candidate,
             baseline=self.baseline or "",

@@ -134,7 +134,7 @@ class _Reader:
         for way in range(max(map(len, families))):
             d_of = [ds[min(way, len(ds) - 1)] for ds in families]
             columns.append(burdens.holm([1.0 if d is None else d.p_below(-self.margin) for d in d_of]))
-        return [list(row) for row in zip(*columns, strict=True)]
+        return [list(row[: len(ds)]) for row, ds in zip(zip(*columns, strict=True), families, strict=True)]
 
     # -- conditions ----------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class _Reader:
         tests: int,
     ) -> Condition:
         """The condition as the cases decide it, open where some way to take the unscored answers leaves too few."""
-        seen = [(d, self._word(d, p)) for d, p in zip(ways, harm, strict=False) if d is not None]
+        seen = [(d, self._word(d, p)) for d, p in zip(ways, harm, strict=True) if d is not None]
         words = [word for _, word in seen]
         if len(seen) < len(ways):
             few = _of_too_few(begun, int(chosen.sum()), harmed=Verdict.FAIL in words)

@@ -74,7 +74,7 @@ class LabelledScores:
         """The variant's mean over all its answers in what people would say (`stats.ppi_mean`)."""
         rows = self._of(variant)
         judged, human = rows["judged"].to_numpy(), rows["human"].to_numpy()
-        return stats.ppi_mean(judged, human, level=level, **_design(rows, rows["human"]))
+        return stats.ppi_mean(judged, human, bounds=self.metric.bounds, level=level, **_design(rows, rows["human"]))
 
     def difference(
         self, *, baseline: str, candidate: str, case_ids: Collection[str] | None = None, level: float = 0.95
@@ -95,6 +95,7 @@ class LabelledScores:
             pairs["judged_b"].to_numpy(),
             human_baseline=pairs["human"].to_numpy(),
             human_candidate=pairs["human_b"].to_numpy(),
+            bounds=self.metric.change_bounds,
             level=level,
             **_design(pairs, pairs["human"] + pairs["human_b"]),
         )

@@ -52,6 +52,7 @@ Sides = tuple[FloatArray, FloatArray]  # what each case gained, and what it lost
 TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
 ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
 FAR = 3.0  # standard errors from the mean, where t alone is to hold
+SMALLEST_TAIL = 1e-12  # of a sum
 ALIKE_CLUSTERS = 2  # clusters that are joined to those seen, as if all cases of one were alike
 
 
@@ -64,6 +65,9 @@ class BoundedMean:
         low, high: the bounds of a value.
         size: how many independent cases tell as much.
         df: degrees of freedom of the t quantile that the score is held against.
+        beside: the standard error of a part of the mean that lies beside these cases, as a judge's mean over cases
+            without a label. The distances to the ends of the two parts are added in squares (MOVER, Zou and Donner
+            2008, Stat. Med. 27, 1693-1702).
     """
 
     values: FloatArray
@@ -73,6 +77,7 @@ class BoundedMean:
     high: float
     size: float
     df: float
+    beside: float = 0.0
 
     @property
     def mirrored(self) -> BoundedMean:
@@ -90,6 +95,8 @@ class BoundedMean:
         reach = self.mean - bound
         if reach <= ROUNDING * (self.high - self.low):
             return 1.0
+        if self.beside:
+            return self._p_of_sum(reach)
         if bound <= self.low:
             return 0.0
         p = t_tail(math.sqrt(self.size * reach * self._tilt(bound)), self.df)
@@ -101,12 +108,18 @@ class BoundedMean:
 
     def ends(self, tail: float) -> tuple[float, float]:
         """The interval that leaves this much out at either end: every mean that the tests above do not reject."""
-        return self._low_end(tail), -self.mirrored._low_end(tail)
+        return self.mean - self._reach(tail), self.mean + self.mirrored._reach(tail)
+
+    def moved(self, *, times: float, by: float) -> BoundedMean:
+        """The mean of these values times a number above 0, plus another."""
+        mean, low, high = (times * x + by for x in (self.mean, self.low, self.high))
+        return replace(self, values=times * self.values + by, mean=mean, low=low, high=high, beside=times * self.beside)
 
     def se_at(self, bound: float) -> float:
         """The standard error of the mean, were the truth at `bound` below it."""
         reach = self.mean - bound
-        return math.sqrt(reach / (self.size * self._tilt(bound))) if reach > 0 and bound > self.low else 0.0
+        own = math.sqrt(reach / (self.size * self._tilt(bound))) if reach > 0 and bound > self.low else 0.0
+        return math.hypot(own, self.beside)
 
     def hazard(self, distance: float) -> float:
         """Where all values agree: n independent cases leave a mean at `distance` below unseen with exp(-hazard n)."""
@@ -117,6 +130,20 @@ class BoundedMean:
         x, reach = self.values - bound, self.mean - bound
         start = reach / float(self.weights @ x**2)
         return _root(x, self.weights, base=1.0, top=1 / (bound - self.low), start=start)
+
+    def _reach(self, tail: float) -> float:
+        return math.hypot(self.mean - self._low_end(tail), t_quantile(1 - tail, self.df) * self.beside)
+
+    def _p_of_sum(self, reach: float) -> float:
+        """The tail that the lower end leaves out where it lies so far below the mean, at most one half."""
+        from scipy import optimize
+
+        def excess(quantile: float) -> float:
+            return self._reach(t_tail(quantile, self.df)) - reach
+
+        least, most = 1e-3, t_quantile(1 - SMALLEST_TAIL, self.df)
+        quantile = least if excess(least) >= 0 else most if excess(most) <= 0 else optimize.brentq(excess, least, most)
+        return t_tail(quantile, self.df)
 
     def _low_end(self, tail: float) -> float:
         gap = self.mean - self.low
@@ -130,7 +157,14 @@ class BoundedMean:
 
 
 def bounded_mean(
-    values: FloatArray, weights: FloatArray | None = None, *, low: float, high: float, size: float, df: float
+    values: FloatArray,
+    weights: FloatArray | None = None,
+    *,
+    low: float,
+    high: float,
+    size: float,
+    df: float,
+    beside: float = 0.0,
 ) -> BoundedMean:
     """What the score test reads of values between `low` and `high`, shape (n,); many values are counted in cells.
 
@@ -155,7 +189,8 @@ def bounded_mean(
     if largest - smallest <= room:  # rounding is not variation
         different, w = np.array([float(w @ different)]), np.ones(1)
     different = np.clip(different, low, high)
-    return BoundedMean(values=different, weights=w, mean=float(w @ different), low=low, high=high, size=size, df=df)
+    mean = float(w @ different)
+    return BoundedMean(values=different, weights=w, mean=mean, low=low, high=high, size=size, df=df, beside=beside)
 
 
 def enough_differ(

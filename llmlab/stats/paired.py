@@ -147,7 +147,7 @@ class PairedDifference(Shown):
             p = score
         else:
             p = float(2.0**-self.n_clusters) if reach > 0 else 1.0
-        return p if bound or self.signs is None or self.value <= 0 else max(p, self.signs)
+        return p if bound < 0 or self.signs is None or self.value <= 0 else max(p, self.signs)
 
     def p_below(self, bound: float) -> float:
         """One-sided p value against "the difference is `bound` or more"; small = it lies below the bound."""
@@ -304,7 +304,7 @@ def tables_above(gained: FloatArray, lost: FloatArray, *, n: int, bound: float, 
     above &= enough | score
     alike = (differ == 0) | (gained == n)
     above &= ~alike | ((1 - reach / np.maximum(mean + 1, 1e-12)).clip(0, 1) ** n <= tail)
-    if bound == 0:
+    if bound >= 0:
         above &= (differ >= ENOUGH) | (special.bdtrc(gained - 1, differ.astype(np.intp), 0.5) <= tail)
     return above
 
@@ -323,7 +323,18 @@ def relative_margin_difference(
 
     "Cost up by at most 10%" is margin=0.10 and `p_below(0)`; "quality down by at most 5%" is margin=-0.05 and
     `p_above(0)`. The baseline's own noise is part of the test, unlike with a margin worked out from its mean.
-    `bounds` are those of a score.
+    `bounds` are those of a score. Without them t alone is read, which is too sure where dear answers are rare. Share of
+    1,500 draws (bootstrap: 500) with p_below(0) <= .05 where the true change is the margin (nominal 5), in percent.
+    Hall's transformation (1992) and the bootstrap-t help where the differences themselves are lognormal, and not where
+    a skewed baseline is multiplied by noise, so neither is used:
+
+    | at the margin, of 30, 60, 100, 200 cases | t | larger p of t and Hall's | bootstrap-t, 30 and 100 |
+    | --- | --- | --- | --- |
+    | candidate lognormal, sigma 1; baseline constant | 15, 12, 12, 10 | 9, 9, 8, 6 | 11, 9 |
+    | baseline lognormal, sigma 1, times lognormal, sigma .5 | 9, 8, 7, 9 | 9, 8, 7, 8 | 13, 9 |
+    | baseline lognormal, sigma 1, times lognormal, sigma 1 | 18, 14, 15, 13 | 16, 12, 13, 12 | 18, 13 |
+    | 5% of the candidate's answers three times as dear | 23, 13, 11, 7 | 23, 5, 3, 4 | 19, 4 |
+    | two lognormal arms, sigma 1, independent | 6, 5, 5, 5 | 6, 5, 5, 5 | |
 
     >>> cost = relative_margin_difference([1.0, 2.0, 3.0, 4.0], [1.0, 2.1, 2.9, 4.1], margin=0.10)
     >>> round(cost.value, 3), round(cost.p_below(0), 3)
@@ -338,4 +349,6 @@ def relative_margin_difference(
         bounds = bounds[0] - max(ends), bounds[1] - min(ends)
     change = paired_differences(cand, (1 + margin) * base)
     result = _mean(floats(change, "change"), clusters, weights=weights, bounds=bounds, level=level)
+    if result.se == 0 and not paired_differences(cand, base).any():  # "the same amount" would be the margin's
+        result = replace(result, notes=(*result.notes[:-1], "no difference seen: the arms are equal in every case"))
     return replace(result, method=f"{result.method}, of candidate - {1 + margin:g} x baseline")

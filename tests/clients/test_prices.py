@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
-from llmlab.clients.prices import Price, price_usd
+from llmlab.clients.prices import TokenPrices, price_usd
 
 COUNTS = st.integers(0, 400_000)
 
@@ -57,7 +57,7 @@ def test_unknown_usage_has_an_unknown_cost(usage: Usage) -> None:
 )
 def test_a_price_of_ones_own_goes_before_the_list(model: str, own: dict[str, Any], usage: Usage, usd: str) -> None:
     """And one of nothing is zero, since it is stated."""
-    assert price_usd(ModelRef.parse(model), usage, own=Price(**own)) == Decimal(usd)
+    assert price_usd(ModelRef.parse(model), usage, own=TokenPrices(**own)) == Decimal(usd)
 
 
 def test_sums_of_costs_are_exact() -> None:

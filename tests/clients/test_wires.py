@@ -17,7 +17,7 @@ from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Usage
 from llmlab.clients.http import HttpClient, input_tokens_at_most
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.prices import Price
+from llmlab.clients.prices import TokenPrices
 from tests.clients.made import CHAT, MESSAGES, QUICK, WIRES, Wire, ask, ask_all, asking, connected, everything, run
 from tests.loopback import Loopback
 
@@ -322,7 +322,7 @@ def test_a_reply_that_would_fill_the_memory_is_refused(
 
 
 def test_own_prices_make_the_cost_known(loopback: Loopback) -> None:
-    client = connected(loopback, prices=Price(input=Decimal(1), output=Decimal(10), cached_input=Decimal("0.5")))
+    client = connected(loopback, prices=TokenPrices(input=Decimal(1), output=Decimal(10), cached_input=Decimal("0.5")))
     answer = ask(client, asking("one two three four"))
     assert answer.cost_usd == Decimal("0.000053")  # (2 x 1 + 2 x 0.5 + 5 x 10) / 1,000,000
 

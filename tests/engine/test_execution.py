@@ -21,7 +21,7 @@ from llmlab.clients.base import Client, Generation, Request
 from llmlab.clients.call_store import CallStore
 from llmlab.clients.fake import FakeClient
 from llmlab.clients.openai import OpenAIClient
-from llmlab.clients.prices import Price
+from llmlab.clients.prices import TokenPrices
 from llmlab.engine.app import App
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.execution import HOPELESS_AFTER, Scoring, execute
@@ -112,7 +112,7 @@ def test_what_a_lost_answer_may_have_taken_and_cost_is_bounded(loopback: Loopbac
     """By what was waited and the timeout, by max_tokens, and by their price for every request that was sent."""
     loopback.set(script=["hang", "hang", "500", "500"])
     retry = RetryPolicy(attempts=2, attempt_timeout_s=0.3, first_wait_s=0.01)
-    prices = Price(input=Decimal(1), output=Decimal(2))
+    prices = TokenPrices(input=Decimal(1), output=Decimal(2))
     client = OpenAIClient(loopback.base_url, api_key_env=None, retry=retry, prices=prices)
     bundle = Bundle.from_prompt("{{ question }}", model="vllm/tiny", max_tokens=50)
     late, failed, answered = carried_out(planned(3, client, v=bundle), path, concurrency=1).generations

@@ -177,6 +177,16 @@ def test_where_people_see_no_difference_anywhere_harm_is_ruled_out_by_their_numb
     assert decided(few, labelled(judged_results(400, labelled=12, seed=3, differ=0.0))).word == "INCONCLUSIVE"
 
 
+@pytest.mark.parametrize(("labels", "word"), [(30, "INCONCLUSIVE"), (150, "PASS")])
+def test_few_labels_that_all_agree_with_the_judge_do_not_rule_out_what_it_may_have_missed(labels, word):
+    """Nobody has seen it err: of 30 cases a level in ten may be missing all the same."""
+    agreeing = judged_results(400, labelled=labels, seed=3, noise=0.0)
+    decision = decided(policy(goal=non_inferior(0.4), judge={"labels_at_least": 30}), labelled(agreeing))
+    (condition,) = decision.conditions
+    assert decision.word == word
+    assert (condition.p_value < 0.05) == (condition.low > -0.4) == (word == "PASS")
+
+
 def test_open_conditions_say_how_many_labels_would_settle_them():
     """Planned at the margin; with that many labels the same truth is settled."""
     few = judged_results(2000, labelled=60, seed=8)

@@ -5,11 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import llmlab as ll
 from llmlab.base.errors import FileRuleError, FloatingModelError, GateError
 from llmlab.bundle.bundle import Bundle
 from llmlab.gate.passport import JudgePassport, Limit, Measured
+from llmlab.stats.burdens import holm
+from llmlab.stats.paired import mean_difference
 from tests.gate.gating import decided, gateable, no_shown_harm, noisy, non_inferior, policy, superior
 from tests.made_results import with_numbers
 
@@ -489,6 +493,18 @@ def test_equal_costs_differ_by_nothing_and_not_by_a_rounding(cost):
     results = with_numbers(noisy(0.1), cost_usd=[cost] * 400)
     decision = decided(policy(guards=[non_inferior("10%", metric="cost_usd")]), results)
     assert decision.conditions[0].value == 0.0
+    assert decision.conditions[0].notes == ("no difference seen: the arms are equal in every case",)
+
+
+def test_a_fully_scored_category_shows_the_p_value_that_decided_it():
+    """Not what Holm leaves of it once the other category's lost answers are at their worst, and harm there is clear."""
+    tags, n_lost = [["lossy"]] * 60 + [["whole"]] * 100, 5
+    candidate = [None] * n_lost + [0.0] * 7 + [1.0] * 48 + [0.0] * 14 + [1.0] * 86
+    rules = policy(goal=non_inferior(0.6), categories={"rule": "no_shown_harm", "margin": 0.05})
+    lossy, whole = decided(rules, gateable({"v1": [1.0] * 160, "v2": candidate}, tags=tags)).conditions[1:]
+    p = [mean_difference([-1.0] * k + [0.0] * (n - k), bounds=(-1, 1)).p_below(-0.05) for k, n in ((7, 55), (14, 100))]
+    assert (whole.unscored, whole.verdict, whole.p_value) == (0, "FAIL", pytest.approx(holm(p)[1]))
+    assert (lossy.unscored, lossy.p_value < whole.p_value) == (n_lost, True)
 
 
 def test_a_metric_without_scores_is_told_with_what_its_scorer_says():
@@ -505,3 +521,41 @@ def test_a_bundle_against_itself_is_told_and_plans_no_cases():
     decision = decided(policy(goal=superior()), same)
     assert decision.needed_cases is None
     assert any("one bundle" in note for note in decision.notes)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 1.0])] * 2), min_size=8, max_size=40),
+    st.sets(st.integers(0, 39), max_size=2),
+    st.booleans(),
+)
+def test_p_value_interval_and_verdict_of_every_condition_agree(pairs, lost, up):
+    """PASS where p is small and the interval clears the bound, FAIL where all of it misses; p of harm is Holm's."""
+    a, b = (list(column) for column in zip(*pairs, strict=True))
+    b = [None if i in lost else x for i, x in enumerate(b)]
+    tags = [["even"] if i % 2 else ["odd"] for i in range(len(a))]
+    rules = policy(
+        goal=superior(0.05),
+        guards=[non_inferior(0.1), no_shown_harm(0.05)],
+        floors=[{"metric": "right", "at_least" if up else "at_most": 0.5}],
+        categories={"rule": "no_shown_harm", "margin": 0.05},
+        unscored_at_most=0.5,
+    )
+    results = gateable({"v1": a, "v2": b}, tags=tags, higher_is_better=up)
+    for c in decided(rules, results).conditions:
+        if c.value is None or c.df is None or c.df < 4:
+            continue
+        low, high = (c.low, c.high) if up else (-c.high, -c.low)
+        bound = c.bound if c.rule == "floor" and up else -c.bound
+        if c.rule == "no_shown_harm":
+            assert c.verdict != "FAIL" or (c.p_value < 0.025 and high < bound)
+            assert c.verdict != "PASS" or c.p_value >= 0.025
+        elif c.rule == "superior":
+            assert (c.p_value < 0.05) == (not low <= 0 <= high)
+            assert c.verdict != "PASS" or low > 0
+            assert c.verdict != "FAIL" or high < c.bound
+        else:
+            tail = 0.025 if c.rule == "floor" else 0.05
+            assert (c.p_value < tail) == (low > bound)
+            assert c.verdict != "PASS" or low > bound
+            assert c.verdict != "FAIL" or high < bound

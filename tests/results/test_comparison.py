@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from llmlab.base.errors import GateError
@@ -349,3 +351,28 @@ def test_cases_count_as_often_as_they_stand_for():
     assert summary.estimate("v2", "right").value == pytest.approx(11 / 12)
     assert any("Cases are weighted" in line for line in summary.lines())
     assert any("The 2 that stand for more than one hold 66% of the weight" in line for line in summary.lines())
+
+
+SCORES = st.lists(st.tuples(*[st.sampled_from([0.0, 0.0, 0.5, 1.0, 1.0, None])] * 2), min_size=4, max_size=24)
+
+
+@given(SCORES, st.booleans(), st.sampled_from([0.02, 0.1, 0.3]))
+def test_every_row_has_the_p_value_of_its_interval_and_the_verdict_of_its_margin(pairs, up, margin):
+    """Of all cases and of each tag, whatever is unscored; Holm only adds to p."""
+    scores = dict(zip(("v1", "v2"), map(list, zip(*pairs, strict=True)), strict=True))
+    tags = [["even", "odd"][i % 2 :][:1] for i in range(len(pairs))]
+    how = {"tags": tags, "higher_is_better": up}
+    for row in made(scores, **how).compare("v1", by="tags"):
+        if (d := row.difference) is None:
+            continue
+        assert (d.p_value <= 0.05) == (not d.low <= 0 <= d.high)
+        assert row.p_adjusted >= d.p_value
+    for row in made(scores, **how).compare("v1", by="tags", margin=margin):
+        ends = [d if up else d.turned for d in (row.difference, row.lowest, row.highest) if d is not None]
+        if row.verdict == "PASS":
+            assert all(d.ends(0.9)[0] > -margin for d in ends)
+        elif row.verdict == "FAIL":
+            assert all(d.ends(0.9)[1] < -margin for d in ends)
+        elif row.difference is not None and not row.unscored and not ends[0].too_few_clusters:
+            low, high = ends[0].ends(0.9)
+            assert low <= -margin <= high

@@ -402,3 +402,23 @@ def test_cases_that_agree_everywhere_count_as_their_clusters_whatever_rounding_m
     assert right.low == pytest.approx(1 - wrong.high)
     equal, whole = np.full(n, share), {"of_case": np.array(documents), "variance": 0.0, "sides": (np.zeros(n),) * 2}
     assert effective_cases(equal, None, **whole) == pytest.approx(effective_cases(np.zeros(n), None, **whole))
+
+
+@given(
+    st.lists(st.sampled_from([-1.0, -0.4, 0.0, 0.0, 0.3, 1.0]), min_size=8, max_size=40),
+    st.floats(0.001, 0.2),
+    st.floats(0.001, 0.4),
+)
+def test_with_a_part_beside_p_and_ends_agree_and_distances_add_in_squares(values, beside, tail):
+    """MOVER; what the part beside adds alone is t's."""
+    of_cases, n = np.array(values), len(values)
+    alone = bounded_mean(of_cases, low=-1.3, high=1.3, size=n, df=n - 1)
+    both = bounded_mean(of_cases, low=-1.3, high=1.3, size=n, df=n - 1, beside=beside)
+    (low, high), (least, most) = alone.ends(tail), both.ends(tail)
+    t = stats.t.ppf(1 - tail, n - 1) * beside
+    assert both.mean - least == pytest.approx(np.hypot(alone.mean - low, t))
+    assert most - both.mean == pytest.approx(np.hypot(high - alone.mean, t))
+    assert both.p_above(least) == pytest.approx(tail, rel=1e-4)
+    assert both.p_below(most) == pytest.approx(tail, rel=1e-4)
+    moved = both.moved(times=0.9, by=0.1)
+    assert moved.ends(tail) == (pytest.approx(0.9 * least + 0.1), pytest.approx(0.9 * most + 0.1))

@@ -70,6 +70,70 @@ def test_ppi_mean_falls_back_to_the_labels_for_a_useless_judge():
     assert "labels alone count" in str(found)
 
 
+@pytest.mark.parametrize("n", [12, 30, 105, 400])
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
+@pytest.mark.parametrize("in_clusters", [False, True])
+def test_at_lambda_zero_the_interval_is_the_labels_own(n, bounds, in_clusters):
+    """A judge that says the same of every case."""
+    human = np.where(np.arange(400) < n, np.arange(400) % 2, np.nan)
+    clusters = np.arange(400) // 2 if in_clusters else None
+    found = ppi_mean([1.0] * 400, human, clusters=clusters, bounds=bounds)
+    own, corrected = found.labels_only, found.corrected
+    assert found.lam == 0
+    assert (corrected.value, corrected.low, corrected.high, found.se) == (own.value, own.low, own.high, found.labels_se)
+
+
+@pytest.mark.parametrize("n", [10, 20, 60])
+def test_what_n_labels_may_have_missed_is_in_the_interval(n):
+    """All n agree with the judge: of cases that it gets wrong, 1 - .025 ** (1 / n) may have gone unseen."""
+    judged = np.tile([1.0, 0.0], 500)
+    human = np.where(np.arange(1000) < n, judged, np.nan)
+    found = ppi_mean(judged, human, bounds=(0.0, 1.0))
+    unseen = 1 - 0.025 ** (1 / n)
+    assert found.lam > 0.9
+    assert found.corrected.high - found.corrected.value > 0.9 * unseen
+    assert found.corrected.value - found.corrected.low > 0.9 * unseen
+    plain = ppi_mean(judged, human).corrected
+    assert plain.high - plain.low < 1.5 * unseen
+    flat = ppi_mean([1] * 60, [1] * n + [None] * (60 - n), bounds=(0, 1)).corrected
+    assert (flat.low, flat.high) == (pytest.approx(0.025 ** (1 / n), abs=0.1), pytest.approx(1.0))
+
+
+def test_rare_leniency_to_the_candidate_is_covered_with_bounds_and_not_without():
+    """True difference 0; of 60 labelled cases three on average show that the judge passes 5% too many."""
+    rng, covered = np.random.default_rng(12), []
+    for _ in range(60):
+        a = (rng.random(600) < 0.7) * 1.0
+        b = np.where(rng.random(600) < 0.98, a, rng.random(600) < 0.7) * 1.0
+        lenient = np.where((b == 0) & (rng.random(600) < 0.07), 1.0, b)
+        labelled = np.arange(600) < 60
+        arms = {"human_baseline": np.where(labelled, a, np.nan), "human_candidate": np.where(labelled, b, np.nan)}
+        found = [ppi_difference(a, lenient, **arms, bounds=bounds).corrected for bounds in (None, (-1.0, 1.0))]
+        covered.append([one.low is not None and one.low <= 0 <= one.high for one in found])
+    by_t, with_bounds = np.mean(covered, axis=0)
+    assert by_t < 0.7
+    assert with_bounds >= 0.95
+
+
+@pytest.mark.parametrize("design", ["clusters", "weights", "inclusion"])
+def test_rare_leniency_is_covered_in_clusters_with_weights_and_with_unequal_chances_too(design):
+    """True rate .8; a judge that passes 3% too many, whole clusters of three at once, and 30 labels of 600."""
+    rng, covered = np.random.default_rng(21), []
+    for _ in range(60):
+        cluster = np.arange(600) // (3 if design == "clusters" else 1)
+        right, missed, chosen = rng.random((3, 600))[:, cluster]
+        truth, hard = (right < 0.8) * 1.0, rng.random(600) < 0.2
+        judged = np.where((truth == 0) & (missed < 0.15), 1.0, truth)
+        chance = np.where(hard & (design == "inclusion"), 0.1, 0.05)
+        human = np.where(chosen < chance, truth, np.nan)
+        how = {"clusters": cluster, "weights": np.where(hard, 3.0, 1.0), "inclusion": chance}
+        found = [ppi_mean(judged, human, bounds=b, **{design: how[design]}).corrected for b in (None, (0.0, 1.0))]
+        covered.append([one.low is not None and one.low <= 0.8 <= one.high for one in found])
+    by_t, with_bounds = np.mean(covered, axis=0)
+    assert by_t < 0.92
+    assert with_bounds >= 0.95
+
+
 def _judged(rng, truth, sensitivity=0.9, specificity=0.7):
     return (rng.random(truth.shape) < np.where(truth == 1, sensitivity, 1 - specificity)).astype(float)
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from llmlab.base.errors import DataError
@@ -263,3 +263,23 @@ def test_false_positives_of_clustered_repeated_data_are_five_percent():
         ours += mean_difference(reduce_repeats(rows, cases), documents).p_value < 0.05
     assert naive / runs > 0.2
     assert 0.03 < ours / runs < 0.07
+
+
+# -- p and interval ------------------------------------------------------------------------------------------------
+
+SMALL = st.lists(st.sampled_from([-1.0, -0.6, -0.5, -0.1, 0.0, 0.1, 0.4, 0.5, 1.0]), min_size=3, max_size=25)
+
+
+@given(SMALL, st.booleans(), st.integers(2, 12), st.sampled_from([0.8, 0.9, 0.95, 0.99]), st.floats(-1.0, 1.0))
+@example(values=[-1.0] * 5 + [0.0] * 5, bounded=False, n_clusters=12, level=0.95, share=0.1)
+def test_p_and_interval_say_the_same_of_every_bound(values, bounded, n_clusters, level, share):
+    """Beyond 0 as at 0: what is not shown to be above 0 is not shown to be above .1 either."""
+    clusters = None if n_clusters > len(values) else [i % n_clusters for i in range(len(values))]
+    d = mean_difference(values, clusters, bounds=(-1.0, 1.0) if bounded else None, level=level)
+    tail = (1 - level) / 2
+    assume(d.se > 0 or d.bounded is not None)  # else the interval has no width, which is told
+    assert (d.p_value <= 1 - level) == (not d.low <= 0 <= d.high)
+    for b in (0.0, share * d.value):
+        assume(all(abs(p - tail) > 1e-6 for p in (d.p_above(b), d.p_below(b))))
+        low, high = d.ends(level)
+        assert (d.p_above(b) < tail, d.p_below(b) < tail) == (low > b, high < b)

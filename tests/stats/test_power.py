@@ -177,7 +177,7 @@ def test_all_tables_at_once_are_decided_as_one_by_one(n):
     tables = [(gained, lost) for gained in range(n + 1) for lost in range(n + 1 - gained)]
     gained, lost = np.array(tables, dtype=float).T
     each = [counted(*one, n) for one in tables]
-    for bound in (0.0, -0.05, -0.3, -1.0):
+    for bound in (0.0, -0.05, -0.3, -1.0, 0.05):
         for tail in (0.05, 0.025, 0.004):
             found = tables_above(gained, lost, n=n, bound=bound, tail=tail).tolist()
             assert found == [d.p_above(bound) <= tail for d in each]
