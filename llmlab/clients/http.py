@@ -155,7 +155,9 @@ class HttpClient:
                 lane.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
             return answer
 
-        return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
+        return await with_retries(
+            attempt, policy=self.retry, lanes=self._lanes, tokens=tokens, model=str(request.model)
+        )
 
     def limited_to(self, share: float) -> HttpClient:
         """The same client with this share of its rate limits, for one of several processes that ask at once."""
