@@ -37,6 +37,7 @@ from llmlab.clients.wire import (
     Stream,
     WireFormat,
     WithheldError,
+    begins_events,
     failure_of,
     read_json,
     refused_generation,
@@ -244,11 +245,12 @@ class HttpClient:
                 if (refused := refused_generation(response.status, text)) is not None:
                     raise WithheldError(refused.error)
                 raise failure_of(response.status, text, headers=response.headers, access=lane.access)
-            if self.stream and response.content_type in ("text/event-stream", "text/plain"):
+            begun = await _begun(response) if self.stream else b""
+            if self.stream and (response.content_type == "text/event-stream" or begins_events(begun)):
                 stream = self.wire.stream()
-                first_token_s = await _streamed(response, stream, started_s)
+                first_token_s = await _streamed(begun, response, stream, started_s)
                 return stream.reply()
-            return read_json(await whole_body(response), known=lane.known)
+            return read_json(begun + await whole_body(response), known=lane.known)
 
         try:
             reply = await self._send(self.wire.url(lane.access, model), body, lane.access, read)
@@ -346,15 +348,26 @@ def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None
     return f"{wire.name} {named}".strip()
 
 
-async def _streamed(response: aiohttp.ClientResponse, stream: Stream, started_s: float) -> float | None:
-    """Seconds to the first token, None where there was none."""
+async def _begun(response: aiohttp.ClientResponse) -> bytes:
+    """The first bytes of the body: many proxies lose its type, and these tell events from JSON."""
+    begun = b""
+    while len(begun) < len("event:") and (received := await response.content.readany()):
+        begun += received
+    return begun
+
+
+async def _streamed(
+    received: bytes, response: aiohttp.ClientResponse, stream: Stream, started_s: float
+) -> float | None:
+    """Seconds to the first token, None where there was none, of what was `received` already and what follows."""
     incomplete, size, first_token_s = b"", 0, None
-    async for received in response.content.iter_any():
+    while received:
         size = _bounded(size + len(received))
         values, incomplete = sse_data(received, incomplete)
         _take(values, stream)
         if first_token_s is None and stream.started:
             first_token_s = time.perf_counter() - started_s
+        received = await response.content.readany()
     _take(sse_end(incomplete), stream)
     return first_token_s
 

@@ -414,6 +414,14 @@ def test_a_policy_code_inside_status_200_is_a_refusal_and_asked_for_once(
     assert "inappropriate" in answer.error
 
 
+@pytest.mark.parametrize("mode", ["untyped", "typed_json", "typed_plain"])
+def test_a_stream_is_read_whatever_a_proxy_made_of_its_type(loopback: Loopback, wire: Wire, mode: str) -> None:
+    loopback.set(script=[mode])
+    answer = ask(connected(loopback, wire=wire, stream=True))
+    assert (answer.status, answer.text, answer.attempts) == ("ok", "echo: How?", 1)
+    assert answer.first_token_s is not None
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_web_page_in_place_of_an_answer_is_asked_for_once(loopback: Loopback, wire: Wire, stream: bool) -> None:
     loopback.set(faults={"html": 1.0})
