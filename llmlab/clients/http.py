@@ -51,6 +51,7 @@ __all__ = ["HttpClient", "Settings", "input_tokens_at_most", "whole_body"]
 BYTES_PER_TOKEN = 3  # on the safe side: English has about four
 TOKENS_PER_MESSAGE = 8
 CONNECT_TIMEOUT_S = 30.0
+PROXY_REFUSED = 407  # RFC 9110, section 15.5.8: said by proxies alone
 LARGEST_REPLY_BYTES = 64_000_000
 Read = TypeVar("Read")
 
@@ -286,6 +287,8 @@ class HttpClient:
             async with session.request(
                 method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy.url
             ) as response:
+                if response.status == PROXY_REFUSED and proxy.url:  # which aiohttp leaves to us where the way is http
+                    raise proxy.refusal(response.status, access.base_url)
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:

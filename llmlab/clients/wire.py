@@ -73,6 +73,7 @@ _ADVICE = {
     402: "the account has no credit left",
     403: "the key may not use this model or region",
     404: "no such model or path; check the model id, deployment and base_url",
+    407: "a proxy before it wants a name and a password",
     413: "the request is too large; shorten the prompt",
     422: "a value has the wrong form for this endpoint; change the bundle as it says",
 }

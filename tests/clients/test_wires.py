@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from llmlab.base.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError
+from llmlab.base.errors import (
+    CallError,
+    CallTimeoutError,
+    LlmlabError,
+    RequestRefusedError,
+    TransportError,
+    UnusableEndpointError,
+)
 from llmlab.bundle.bundle import Sampling
 from llmlab.clients import http
 from llmlab.clients.access import RetryPolicy
@@ -384,6 +391,22 @@ def test_a_proxy_that_does_not_serve_is_told_by_its_variable_and_without_its_pas
     assert "Tr0ub4" not in str(raised.value)
     assert isinstance(raised.value, TransportError if attempts else RequestRefusedError)
     assert raised.value.attempts == max(attempts, 1)
+
+
+@pytest.mark.usefixtures("_no_other_proxy")
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_that_wants_a_password_is_told_by_its_variable(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch, wire: Wire, variable: str
+) -> None:
+    """Asked for an address without TLS, it answers in the endpoint's place."""
+    loopback.set(faults={"407": 1.0})
+    monkeypatch.setenv(variable, f"anna:Tr0ub4dorX@{loopback.origin.removeprefix('http://')}")
+    with pytest.raises(UnusableEndpointError, match=rf"the proxy that \${variable} names answered 407") as raised:
+        ask(wire.client("http://nowhere.invalid", api_key_env=None, retry=QUICK))
+    assert "Tr0ub4" not in str(raised.value)
+    monkeypatch.delenv(variable)
+    with pytest.raises(RequestRefusedError, match=r"answered 407.*a proxy before it"):
+        ask(connected(loopback, wire=wire))
 
 
 def test_connections_are_reused_and_one_client_serves_one_loop_after_the_other(loopback: Loopback, wire: Wire) -> None:
