@@ -4,7 +4,7 @@ A run asks it first and pays only for what is missing, so a killed run resumes w
 processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `engine`.
 
 Call stores of others that lie in the folder `calls.d` beside it are read too, after it and in the order of their names,
-and never written to.
+and never written to; so is the project's, with those beside it, by the store of a shard.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ class StoredCalls(NamedTuple):
 class CallStore:
     """Answers by call key, in the SQLite file at `path` (made with mode 0600 where there is none).
 
+    `also` is another of ours that is read, where it exists, and what lies in `calls.d` beside that.
+
     Raises:
         StoreError: the file is on a network filesystem, is no call store, is damaged, or cannot be written.
 
@@ -107,7 +109,7 @@ class CallStore:
     {}
     """
 
-    def __init__(self, path: str | Path, *, mounts: str | Path = "/proc/mounts") -> None:
+    def __init__(self, path: str | Path, *, also: Path | None = None, mounts: str | Path = "/proc/mounts") -> None:
         self.path = Path(path).absolute()
         self._process = os.getpid()
         self._broken = ""  # why nothing can be kept any more; "" while all is well
@@ -119,8 +121,8 @@ class CallStore:
         _refuse_network_filesystem(self.path, Path(mounts))
         self._reader = _opened(self.path)
         self._inode = self.path.stat().st_ino
-        self._others = dict(_others(self.path.parent / OTHERS))
-        self.borrowed: dict[str, str] = {}  # key -> whose store it was read from
+        self._others = dict(_others(self.path, also, Path(mounts)))
+        self.borrowed: dict[str, str] = {}  # key -> whose store it was read from, "" for `also`
         self.shared = False  # whether another process has written since this one opened it: ask again before a call
         self._version = _data_version(self._reader)
 
@@ -171,7 +173,8 @@ class CallStore:
             with self._lock:
                 if (left_out := self._others.pop(name, None)) is not None:  # another thread may have taken it out
                     left_out.close()
-            flaw = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
+            where = f"{OTHERS}/{name}.sqlite" if name else "the project's call store"
+            flaw = f"{where} cannot be read ({error}) and is left out"
             warnings.warn(flaw, RuntimeWarning, stacklevel=3)
         return answers
 
@@ -364,25 +367,35 @@ def _query(keys: list[str]) -> str:
     return f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
 
 
-def _others(folder: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
-    """The stores of others that can be read, by name. One that nobody is writing is opened as it lies there."""
-    for path in sorted(folder.glob("*.sqlite")):
+def _others(own: Path, also: Path | None, mounts: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
+    """The other stores that can be read, by name ("" of `also`). One that nobody writes is opened as it lies there."""
+    ours = [also] if also is not None and also.exists() else []
+    beside = {path.stem: path for store in (*ours, own) for path in sorted((store.parent / OTHERS).glob("*.sqlite"))}
+    for name, path in [*(("", path) for path in ours), *beside.items()]:
         live = path.with_name(f"{path.name}-wal").exists()
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}",
-            uri=True,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        how = ("ro" if live else "ro&immutable=1") if name else "rw"  # ours may be written at any time
         try:
-            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise sqlite3.DatabaseError("no call store")
-        except sqlite3.Error as error:
-            connection.close()
+            if not name:
+                _refuse_network_filesystem(path, mounts)
+            yield name, _opened_to_read(path, how)
+        except (StoreError, sqlite3.Error) as error:
             warnings.warn(f"{path} cannot be read ({error}) and is left out", RuntimeWarning, stacklevel=4)
-        else:
-            yield path.stem, connection
+
+
+def _opened_to_read(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={how}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    with contextlib.ExitStack() as unless_one_of_ours:
+        unless_one_of_ours.callback(connection.close)
+        if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise sqlite3.DatabaseError("no call store")
+        unless_one_of_ours.pop_all()
+    return connection
 
 
 def _checksum(key: str, answer: bytes) -> int:

@@ -476,12 +476,35 @@ def test_answers_of_others_are_read_after_our_own_and_their_files_are_never_writ
     assert {path.name: path.read_bytes() for path in (tmp_path / "calls.d").iterdir()} == before
 
 
+def test_a_store_of_ours_that_is_read_also_may_be_written_at_any_time_and_lies_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "project" / "calls.d").mkdir(parents=True)
+    kept(tmp_path / "project" / "calls.sqlite", a="of the project")
+    kept(tmp_path / "project" / "calls.d" / "anna.sqlite", a="of anna", b="of anna")
+    also = tmp_path / "project" / "calls.sqlite"
+    with CallStore(tmp_path / "calls.sqlite", also=also) as store:
+        kept(also, c="written since")
+        found = store.get_many(["a", "b", "c"])
+        assert [found[key].text for key in "abc"] == ["of the project", "of anna", "written since"]
+        assert store.borrowed == {"a": "", "b": "anna", "c": ""}
+    with CallStore(tmp_path / "calls.sqlite", also=tmp_path / "none.sqlite") as store:
+        assert store.get_many(["a"]) == {}
+    assert not (tmp_path / "none.sqlite").exists()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"server:/ {tmp_path / 'project'} nfs4 rw 0 0\n")
+    with (
+        pytest.warns(RuntimeWarning, match="network filesystem"),
+        CallStore(tmp_path / "calls.sqlite", also=also, mounts=mounts) as store,
+    ):
+        assert {key: answer.text for key, answer in store.get_many(["a", "c"]).items()} == {"a": "of anna"}
+
+
 def test_a_store_of_others_that_is_none_or_damaged_is_told_once_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "calls.d").mkdir()
     (tmp_path / "calls.d" / "notes.sqlite").write_text("no database")
+    (tmp_path / "calls.d" / "folder.sqlite").mkdir()
     kept(tmp_path / "calls.d" / "torn.sqlite", a="lost")
     damage(tmp_path / "calls.d" / "torn.sqlite", "UPDATE calls SET answer = x'7b'")
-    with pytest.warns(RuntimeWarning, match="notes"), CallStore(tmp_path / "calls.sqlite") as store:
+    with pytest.warns(RuntimeWarning, match="notes|folder|torn"), CallStore(tmp_path / "calls.sqlite") as store:
         assert store.get_many(["a"]) == {}
 
 
