@@ -168,9 +168,8 @@ def without_any_keys(text: str) -> str:
     >>> without_any_keys("SESSION=sess-ghp_" + "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0sT1uV2wX")
     'SESSION=sess-[key removed]'
     """
-    if not _may_hold_key(text):
-        return text
-    return _glued().sub(lambda match: REMOVED if _is_key(match[0]) else match[0], without_keys(text))
+    cut = without_keys(text)
+    return _glued().sub(lambda match: REMOVED if _is_key(match[0]) else match[0], cut) if _may_hold_key(cut) else cut
 
 
 def scrub_frame(frame: pd.DataFrame) -> pd.DataFrame:
