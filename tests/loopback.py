@@ -42,6 +42,11 @@ THINKING_INLINE = {
     "think_unopened": "Hm.\n</think>\n\n{}",
     "think_unclosed": "<think>\nHm.",
 }
+STREAM_TYPES = {  # as proxies change them
+    "untyped": "",
+    "typed_json": "Content-Type: application/json\r\n",
+    "typed_plain": "Content-Type: text/plain\r\n",
+}
 STATUS_WORDS = {200: "OK", 307: "Temporary Redirect", 400: "Bad Request", 429: "Too Many Requests"}
 
 
@@ -231,9 +236,8 @@ def _reply(server: Server, mode: str, path: str, headers: dict[str, str], reques
     if request.get("stream"):
         sent = loopback_anthropic.events(mode, reply) if messages else _events(mode, path, reply)
         cut = sent[:3] if mode in ("truncate", "stop_stream") else sent
-        return (
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + "".join(cut).encode()
-        )
+        sort = STREAM_TYPES.get(mode, "Content-Type: text/event-stream\r\n")
+        return f"HTTP/1.1 200 OK\r\n{sort}Connection: close\r\n\r\n{''.join(cut)}".encode()
     whole = json.dumps(reply).encode()
     half = whole[: len(whole) // 2]
     if mode == "truncate":  # announces more than it sends

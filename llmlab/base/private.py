@@ -45,6 +45,7 @@ __all__ = [
     "secrets_now",
     "texts_within",
     "told",
+    "without_any_keys",
     "without_keys",
 ]
 
@@ -148,7 +149,7 @@ def excerpt(text: str, *, limit: int = LONGEST_EXCERPT_CHARS) -> str:
     for key in sorted([os.environ.get(name, "").strip() for name in [*_REMEMBERED]], key=len, reverse=True):
         text = text.replace(key, REMOVED) if key else text
     # first removed, then cut: half a key is a key too
-    line = " ".join(_KEY_LIKE.sub(REMOVED, without_keys(text)).split())
+    line = " ".join(_KEY_LIKE.sub(REMOVED, without_any_keys(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -159,6 +160,16 @@ def without_keys(text: str) -> str:
     'export TOKEN=[key removed]'
     """
     return _replaced(text, None, only=API_KEY, by=REMOVED) if _may_hold_key(text) else text
+
+
+def without_any_keys(text: str) -> str:
+    """The text as it may be written down: `without_keys`, and also without those that are glued to a name.
+
+    >>> without_any_keys("SESSION=sess-ghp_" + "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0sT1uV2wX")
+    'SESSION=sess-[key removed]'
+    """
+    cut = without_keys(text)
+    return _glued().sub(lambda match: REMOVED if _is_key(match[0]) else match[0], cut) if _may_hold_key(cut) else cut
 
 
 def scrub_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -463,6 +474,14 @@ _LETTERS_AND_NUMBER = re.compile(r"\d\d[A-Z](?<=[A-Z]{6}\d\d[A-Z])")
 def _kinds() -> tuple[tuple[str, tuple[str, ...], Callable[[str], bool], re.Pattern[str]], ...]:
     """The patterns, compiled when the first text is looked at."""
     return tuple((kind, needed, is_one, re.compile(pattern)) for kind, needed, is_one, pattern in _PATTERNS)
+
+
+@cache
+def _glued() -> re.Pattern[str]:
+    """Keys of the published formats where a name ends before them, which scorers take for a part of that name."""
+    formats = ((re.escape(start), rest) for start, rest in _BY_FORMAT)
+    parts = "|".join(rf"{start}(?<=[A-Za-z0-9][-_]{start}){rest}" for start, rest in formats)
+    return re.compile(rf"(?:{parts})(?![\w-])")
 
 
 def _may_hold_key(text: str) -> bool:

@@ -1,10 +1,11 @@
 """The call store: every answer ever received, in one SQLite file, durable before anybody uses it.
 
-A run asks it first and pays only for what is missing, so a killed run resumes with nothing lost. Several
-processes may share one file. JSON only: opening somebody else's file cannot run code. Used by `engine`.
+A run asks it first and pays only for what is missing, so a killed run resumes with nothing lost. Several processes may
+share one file: each claims what it asks for, so that none pays for what another has on its way. JSON only: opening
+somebody else's file cannot run code. Used by `engine`.
 
 Call stores of others that lie in the folder `calls.d` beside it are read too, after it and in the order of their names,
-and never written to.
+and never written to; so is the project's, with those beside it, by the store of a shard.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ from typing import Any, NamedTuple
 from llmlab.base.errors import StoreError
 from llmlab.clients.base import Generation, Request
 
-__all__ = ["CallStore", "StoredCalls", "call_key"]
+try:
+    import fcntl
+except ImportError:  # Windows, where nobody's claims are seen
+    fcntl = None  # type: ignore[assignment]  # asked for before each use
+
+__all__ = ["CallStore", "call_key"]
 
 APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
 FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
@@ -52,13 +58,8 @@ _FIRST_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, re
 _COLUMNS = f"{_FIRST_COLUMNS}, asked_at INTEGER)"
 
 
-_MODEL = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
+MODEL_OF_ROW = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
     json_extract(CAST(request AS TEXT), '$.model.id') ELSE '' END"""
-_COST = "json_extract(CAST(answer AS TEXT), '$.cost_usd')"
-_TOKENS = "json_extract(CAST(answer AS TEXT), '$.usage[0]') + json_extract(CAST(answer AS TEXT), '$.usage[1]')"
-_BY_MODEL = f"""SELECT {_MODEL}, count(*), coalesce(sum(CAST({_COST} AS REAL)), 0), sum({_COST} IS NULL),
-    sum(length(answer) + length(request)), min(asked_at), max(asked_at), sum({_COST} IS NULL AND ({_TOKENS}) IS NULL)
-    FROM calls GROUP BY 1"""  # noqa: S608 - our own words
 
 
 def call_key(fingerprint: str, request: Request) -> str:
@@ -78,25 +79,10 @@ class _Write(NamedTuple):
     done: asyncio.Future[Any]  # the row that was there already, None where this one is kept
 
 
-class StoredCalls(NamedTuple):
-    """What is stored of one model: answers, dollars that they cost (and of how many that is unknown), size and times.
-
-    Times are seconds since 1970, None where version 0.1 kept all of them. Of the `unpriced`, `uncounted` came without
-    usage, so that no price could help.
-    """
-
-    model: str
-    answers: int
-    cost_usd: float
-    unpriced: int
-    n_bytes: int
-    first_at: int | None
-    last_at: int | None
-    uncounted: int = 0
-
-
 class CallStore:
     """Answers by call key, in the SQLite file at `path` (made with mode 0600 where there is none).
+
+    `also` is another of ours that is read, where it exists, and what lies in `calls.d` beside that.
 
     Raises:
         StoreError: the file is on a network filesystem, is no call store, is damaged, or cannot be written.
@@ -107,7 +93,7 @@ class CallStore:
     {}
     """
 
-    def __init__(self, path: str | Path, *, mounts: str | Path = "/proc/mounts") -> None:
+    def __init__(self, path: str | Path, *, also: Path | None = None, mounts: str | Path = "/proc/mounts") -> None:
         self.path = Path(path).absolute()
         self._process = os.getpid()
         self._broken = ""  # why nothing can be kept any more; "" while all is well
@@ -119,10 +105,11 @@ class CallStore:
         _refuse_network_filesystem(self.path, Path(mounts))
         self._reader = _opened(self.path)
         self._inode = self.path.stat().st_ino
-        self._others = dict(_others(self.path.parent / OTHERS))
-        self.borrowed: dict[str, str] = {}  # key -> whose store it was read from
+        self._others = dict(_others(self.path, also, Path(mounts)))
+        self.borrowed: dict[str, str] = {}  # key -> whose store it was read from, "" for `also`
         self.shared = False  # whether another process has written since this one opened it: ask again before a call
         self._version = _data_version(self._reader)
+        self._claims: int | None = None  # a file with a locked byte for each key, which the system frees after a kill
 
     def check(self) -> None:
         """Raise StoreError when the store can no longer keep answers: ask this before each paid call."""
@@ -171,9 +158,34 @@ class CallStore:
             with self._lock:
                 if (left_out := self._others.pop(name, None)) is not None:  # another thread may have taken it out
                     left_out.close()
-            flaw = f"{OTHERS}/{name}.sqlite cannot be read ({error}) and is left out"
+            where = f"{OTHERS}/{name}.sqlite" if name else "the project's call store"
+            flaw = f"{where} cannot be read ({error}) and is left out"
             warnings.warn(flaw, RuntimeWarning, stacklevel=3)
         return answers
+
+    def claim(self, key: str) -> bool:
+        """Whether nobody else asks for this key now. From then on this process does, until `release` or its end."""
+        if fcntl is None or self._closed:
+            return True
+        try:
+            if self._claims is None:
+                self._claims = os.open(f"{self.path}-claims", os.O_CREAT | os.O_RDWR, 0o600)
+            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, zlib.crc32(key.encode()))
+        except BlockingIOError:
+            self.shared = True
+            return False
+        except OSError:  # no locks here
+            return True
+        if self._writer is None:
+            with contextlib.suppress(sqlite3.DatabaseError):  # of a damaged file, which is told when it is read
+                self.shared = self.shared or self._version != self._fetch("PRAGMA data_version", [])[0][0]
+        return True
+
+    def release(self, key: str) -> None:
+        """Let others ask for this key, once its answer is kept or did not come."""
+        if self._claims is not None:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, zlib.crc32(key.encode()))
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> Generation:
         """Keep the answer; returns when it is on disk. The first answer under a key stays, and is what you get.
@@ -205,11 +217,6 @@ class CallStore:
             return None
         return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
 
-    def by_model(self) -> list[StoredCalls]:
-        """What is stored and what it cost, per model, the dearest first."""
-        rows = self._fetch(_BY_MODEL, [])
-        return sorted((StoredCalls(*row) for row in rows), key=lambda stored: (-stored.cost_usd, stored.model))
-
     def forget(
         self, *, keys: Iterable[str] | None = None, model: str | None = None, since: datetime | None = None
     ) -> int:
@@ -221,7 +228,7 @@ class CallStore:
             since: asked at this time or later; answers that version 0.1 kept have no time and stay.
         """
         self.check()
-        rules: dict[str, Any] = {} if model is None else {f"{_MODEL} = ?": model}
+        rules: dict[str, Any] = {} if model is None else {f"{MODEL_OF_ROW} = ?": model}
         rules |= {} if since is None else {"asked_at >= ?": int(since.timestamp())}
         rows = [[*rules.values(), *key] for key in ([()] if keys is None else ((key,) for key in keys))]
         if not (where := [*rules, *([] if keys is None else ["key = ?"])]):
@@ -251,6 +258,9 @@ class CallStore:
             self._closed = True
             for connection in (self._reader, *self._others.values()):
                 connection.close()
+            if self._claims is not None:
+                os.close(self._claims)
+                self._claims = None
 
     def __enter__(self) -> CallStore:
         return self
@@ -364,25 +374,23 @@ def _query(keys: list[str]) -> str:
     return f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
 
 
-def _others(folder: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
-    """The stores of others that can be read, by name. One that nobody is writing is opened as it lies there."""
-    for path in sorted(folder.glob("*.sqlite")):
+def _others(own: Path, also: Path | None, mounts: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
+    """The other stores that can be read, by name ("" of `also`). One that nobody writes is opened as it lies there."""
+    ours = [also] if also is not None and also.exists() else []
+    beside = {path.stem: path for store in (*ours, own) for path in sorted((store.parent / OTHERS).glob("*.sqlite"))}
+    for name, path in [*(("", path) for path in ours), *beside.items()]:
         live = path.with_name(f"{path.name}-wal").exists()
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro{'' if live else '&immutable=1'}",
-            uri=True,
-            timeout=BUSY_TIMEOUT_S,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        how = ("ro" if live else "ro&immutable=1") if name else "rw"  # ours may be written at any time
         try:
+            if not name:
+                _refuse_network_filesystem(path, mounts)
+            connection = _connected(path, mode=how)
             if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                connection.close()
                 raise sqlite3.DatabaseError("no call store")
-        except sqlite3.Error as error:
-            connection.close()
+            yield name, connection
+        except (StoreError, sqlite3.Error) as error:
             warnings.warn(f"{path} cannot be read ({error}) and is left out", RuntimeWarning, stacklevel=4)
-        else:
-            yield path.stem, connection
 
 
 def _checksum(key: str, answer: bytes) -> int:
@@ -410,8 +418,14 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+def _connected(path: Path, mode: str = "rwc") -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
     try:
         connection.execute("PRAGMA synchronous = FULL")  # which reads the file, and may find it damaged
     except sqlite3.Error:

@@ -37,6 +37,7 @@ from llmlab.clients.wire import (
     Stream,
     WireFormat,
     WithheldError,
+    begins_events,
     failure_of,
     read_json,
     refused_generation,
@@ -50,6 +51,7 @@ __all__ = ["HttpClient", "Settings", "input_tokens_at_most", "whole_body"]
 BYTES_PER_TOKEN = 3  # on the safe side: English has about four
 TOKENS_PER_MESSAGE = 8
 CONNECT_TIMEOUT_S = 30.0
+PROXY_REFUSED = 407  # RFC 9110, section 15.5.8: said by proxies alone
 LARGEST_REPLY_BYTES = 64_000_000
 Read = TypeVar("Read")
 
@@ -155,7 +157,9 @@ class HttpClient:
                 lane.correct(estimated=tokens, used=used.input_tokens + (used.output_tokens or 0))
             return answer
 
-        return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
+        return await with_retries(
+            attempt, policy=self.retry, lanes=self._lanes, tokens=tokens, model=str(request.model)
+        )
 
     def limited_to(self, share: float) -> HttpClient:
         """The same client with this share of its rate limits, for one of several processes that ask at once."""
@@ -242,11 +246,12 @@ class HttpClient:
                 if (refused := refused_generation(response.status, text)) is not None:
                     raise WithheldError(refused.error)
                 raise failure_of(response.status, text, headers=response.headers, access=lane.access)
-            if self.stream and response.content_type in ("text/event-stream", "text/plain"):
+            begun = await _begun(response) if self.stream else b""
+            if self.stream and (response.content_type == "text/event-stream" or begins_events(begun)):
                 stream = self.wire.stream()
-                first_token_s = await _streamed(response, stream, started_s)
+                first_token_s = await _streamed(begun, response, stream, started_s)
                 return stream.reply()
-            return read_json(await whole_body(response), known=lane.known)
+            return read_json(begun + await whole_body(response), known=lane.known)
 
         try:
             reply = await self._send(self.wire.url(lane.access, model), body, lane.access, read)
@@ -282,6 +287,8 @@ class HttpClient:
             async with session.request(
                 method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy.url
             ) as response:
+                if response.status == PROXY_REFUSED and proxy.url:  # which aiohttp leaves to us where the way is http
+                    raise proxy.refusal(response.status, access.base_url)
                 self._reached = True
                 return await read(response)
         except aiohttp.ClientConnectorCertificateError:
@@ -344,15 +351,26 @@ def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None
     return f"{wire.name} {named}".strip()
 
 
-async def _streamed(response: aiohttp.ClientResponse, stream: Stream, started_s: float) -> float | None:
-    """Seconds to the first token, None where there was none."""
+async def _begun(response: aiohttp.ClientResponse) -> bytes:
+    """The first bytes of the body: many proxies lose its type, and these tell events from JSON."""
+    begun = b""
+    while len(begun) < len("event:") and (received := await response.content.readany()):
+        begun += received
+    return begun
+
+
+async def _streamed(
+    received: bytes, response: aiohttp.ClientResponse, stream: Stream, started_s: float
+) -> float | None:
+    """Seconds to the first token, None where there was none, of what was `received` already and what follows."""
     incomplete, size, first_token_s = b"", 0, None
-    async for received in response.content.iter_any():
+    while received:
         size = _bounded(size + len(received))
         values, incomplete = sse_data(received, incomplete)
         _take(values, stream)
         if first_token_s is None and stream.started:
             first_token_s = time.perf_counter() - started_s
+        received = await response.content.readany()
     _take(sse_end(incomplete), stream)
     return first_token_s
 

@@ -58,7 +58,7 @@ class OpenAIClient(HttpClient):
             `https://NAME.openai.azure.com/openai/v1` it does not, and the version may be left out.
         deployment, key_header, requests_per_minute, tokens_per_minute, max_in_flight, headers, drop: as of `Access`.
         in_turn: more endpoints or keys, each with its own limits. The freest is asked next; a 429 or a fault lets
-            that one rest, a refused key takes it out with a warning, and the others go on.
+            that one rest, a refused key or a model that only others serve takes it out with a warning.
         group: a name for these interchangeable endpoints, which stands for them in the fingerprint.
         prices: US dollars per million tokens, where the public list does not know this endpoint's.
         context_tokens: the context window; a request that may not fit is refused before it is paid for.
@@ -90,7 +90,7 @@ class OpenAIClient(HttpClient):
             return await self._send(_url(lane.access, model, "embeddings"), body, lane.access, read)
 
         tokens = sum(-(-len(text.encode("utf-8", "surrogatepass")) // 3) for text in texts)
-        return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens)
+        return await with_retries(attempt, policy=self.retry, lanes=self._lanes, tokens=tokens, model=str(model))
 
 
 def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 A lane is one endpoint with one key and its own limits; a client has one or several, taken in turn. The freest is next.
 A 5xx or broken connection lets one of several lanes rest while the others go on; a refused key takes it out with a
-warning until the run ends. Back-off is exponential with jitter. One stray 429 delays its own call, by its Retry-After
-(up to a cap); a second within that time holds back every call of the lane, until a call that was sent after the first
-is answered after all. Two bounds: each attempt, and the whole call with all its attempts. Used by `http`.
+warning until the run ends, as does a model that another serves and it does not, for that model. Back-off is exponential
+with jitter. One stray 429 delays its own call, by its Retry-After (up to a cap); a second within that time holds back
+every call of the lane, until a call that was sent after the first is answered after all. Two bounds: each attempt, and
+the whole call with all its attempts. Used by `http`.
 A plain loop: a retry library costs a tenth of a millisecond for each call that needs none.
 """
 
@@ -16,8 +17,8 @@ import math
 import random
 import time
 import warnings
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -34,7 +35,8 @@ ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one wai
 BURST_S = 1.0  # at most this many seconds' worth may go out at once
 LOOK_AGAIN_S = 0.1  # a pause may end early
 TOO_MANY_REQUESTS = 429
-KEY_REFUSED = frozenset({401, 402, 403, TOO_MANY_REQUESTS})  # as a RequestRefusedError, 429 means: no credit left
+KEY_REFUSED = frozenset({401, 402, TOO_MANY_REQUESTS})  # as a RequestRefusedError, 429 means: no credit left
+NOT_SERVED = frozenset({301, 302, 303, 307, 308, 403, 404, 405, 410})  # not this model, not with this key, not here
 
 
 class NeverReachedError(TransportError):
@@ -137,6 +139,7 @@ class Lanes:
         first = self.all[0]
         self._alone = first if len(self.all) == 1 and first.access.max_in_flight is None else None
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._lacking: defaultdict[str, dict[Lane, CallError]] = defaultdict(dict)  # by model
         self._turns = 0
 
     def check_keys(self) -> None:
@@ -154,12 +157,12 @@ class Lanes:
         """How much longer every lane rests, 0 while one does not."""
         return min((lane.rests_s for lane in self.all if not lane.out), default=0.0)
 
-    async def enter(self, tokens: int, *, attempts: int = 0, but: Lane | None = None) -> tuple[Lane, float]:
+    async def enter(self, tokens: int, *, attempts: int = 0, but: Collection[Lane] = ()) -> tuple[Lane, float]:
         """The lane for the next request, once its turn has come, and the seconds waited for it.
 
         Args:
             attempts: how many this call has made.
-            but: a lane that has just refused this call, not asked where there is another.
+            but: lanes that refused this call, or do not serve its model; not asked where there is another.
 
         Raises:
             RequestRefusedError: no lane is left.
@@ -194,8 +197,24 @@ class Lanes:
         if lane.answered(sent_s=sent_s):
             self._wake(len(self._waiting))
 
+    def lacking(self, model: str, also: Mapping[Lane, CallError] | None = None) -> dict[Lane, CallError]:
+        """The lanes that do not serve a model, which another does, with what they said; `also` these from now on."""
+        known = self._lacking[model]
+        for lane, error in (also or {}).items():
+            if lane not in known:
+                known[lane] = error
+                self._warn_out(lane, str(error), n_left=sum(not (other.out or other in known) for other in self.all))
+        return dict(known)
+
     def rest(
-        self, lane: Lane, error: CallError, *, number: int, asked_s: float, back_off_s: Callable[[int], float]
+        self,
+        lane: Lane,
+        error: CallError,
+        *,
+        number: int,
+        elsewhere: Collection[Lane],
+        asked_s: float,
+        back_off_s: Callable[[int], float],
     ) -> float:
         """What a failed attempt means for its lane; returns the seconds until the call may be tried again.
 
@@ -203,7 +222,8 @@ class Lanes:
         failure, longer each time (`back_off_s` of the failures in a row), and the call goes to another at once where
         one does not rest. Where nothing listens at any, they fare as one.
         """
-        limited, usable = error.status_code == TOO_MANY_REQUESTS, [other for other in self.all if not other.out]
+        limited = error.status_code == TOO_MANY_REQUESTS
+        usable = [other for other in self.all if not other.out and other not in elsewhere]
         if len(self.all) == 1 or self.unreached(lane, error):
             wait_s = back_off_s(number)
             if limited and lane.limit_reached(max(asked_s, wait_s)):
@@ -221,12 +241,16 @@ class Lanes:
         lane.unreached = isinstance(error, NeverReachedError)
         return lane.unreached and all(other.unreached or other.out for other in self.all)
 
-    def without(self, lane: Lane, error: CallError) -> CallError | None:
+    def without(self, lane: Lane, error: CallError, elsewhere: dict[Lane, CallError]) -> CallError | None:
         """None where the error speaks against the lane and not the request, which may then go through another.
 
-        The lane is out from now on. Else the error to end with: this one, or that no lane is left.
+        The lane is out from now on; where it may not serve the model, it is one of those `elsewhere`, until an answer
+        of another tells. Else the error to end with: this one, or that no lane is left.
         """
         unusable = isinstance(error, UnusableEndpointError) or error.status_code in KEY_REFUSED
+        if error.status_code in NOT_SERVED and not unusable:
+            elsewhere[lane] = error
+            return error if all(other.out or other in elsewhere for other in self.all) else None
         if len(self.all) == 1 or not unusable:
             return error
         self._take_out(lane, str(error))
@@ -234,6 +258,7 @@ class Lanes:
 
     def reopen(self) -> None:
         """Give every lane another chance: a key may have been set right since, a server started."""
+        self._lacking.clear()
         for lane in self.all:
             lane.out, lane.unreached = "", False
 
@@ -242,9 +267,11 @@ class Lanes:
             return
         lane.out = why
         self._wake(len(self._waiting))
-        n_left = sum(not other.out for other in self.all)
+        self._warn_out(lane, why, n_left=sum(not other.out for other in self.all))
+
+    def _warn_out(self, lane: Lane, why: str, *, n_left: int) -> None:
         goes_on = f"{n_left} other{'s' * (n_left != 1)} go{'es' * (n_left == 1)} on" if n_left else "none is left"
-        warnings.warn(f"{lane.access.shown} is out for this run ({goes_on}): {why}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"{lane.access.shown} is out for this run ({goes_on}): {why}", RuntimeWarning, stacklevel=3)
 
     def _none_left(self, error: CallError | None, attempts: int = 0) -> RequestRefusedError:
         reasons = "; ".join(f"{lane.access.shown}: {lane.out}" for lane in self.all)
@@ -254,12 +281,12 @@ class Lanes:
             attempts=attempts,
         )
 
-    def _freest(self, attempts: int, but: Lane | None) -> Lane | None:
+    def _freest(self, attempts: int, but: Collection[Lane]) -> Lane | None:
         """The lane that can be asked soonest, of several the least loaded; None where all are full."""
         usable = [lane for lane in self.all if not lane.out]
         if not usable:
             raise self._none_left(None, attempts)
-        usable = [lane for lane in usable if lane is not but] or usable
+        usable = [lane for lane in usable if lane not in but] or usable
         free = [lane for lane in usable if lane.in_flight < (lane.access.max_in_flight or math.inf)]
         return min(free, key=lambda lane: (lane.wait_s, lane.in_flight, lane.turn), default=None)
 
@@ -285,7 +312,12 @@ class Lanes:
 
 
 async def with_retries(
-    attempt: Callable[[Lane, int], Awaitable[Answer]], *, policy: RetryPolicy, lanes: Lanes, tokens: int = 0
+    attempt: Callable[[Lane, int], Awaitable[Answer]],
+    *,
+    policy: RetryPolicy,
+    lanes: Lanes,
+    tokens: int = 0,
+    model: str = "",
 ) -> Answer:
     """What the first attempt that gives an answer returns; each is told its lane and its number, from 1.
 
@@ -294,9 +326,10 @@ async def with_retries(
         CallError: at once, for anything that another attempt cannot mend.
     """
     loop = asyncio.get_running_loop()
-    deadline_s, number, refused_by = loop.time() + policy.case_timeout_s, 0, None
+    deadline_s, number, elsewhere = loop.time() + policy.case_timeout_s, 0, lanes.lacking(model)
+    refused_by: tuple[Lane, ...] = ()
     while True:
-        lane, waited_s = await lanes.enter(tokens, attempts=number, but=refused_by)
+        lane, waited_s = await lanes.enter(tokens, attempts=number, but=(*elsewhere, *refused_by))
         deadline_s += waited_s  # our own waiting is not the endpoint's time
         number += 1
         sent_s = loop.time()
@@ -306,6 +339,7 @@ async def with_retries(
             async with asyncio.timeout_at(min(attempt_ends_s, deadline_s)):
                 answer = await attempt(lane, number)
             lanes.answered(lane, sent_s=sent_s)
+            lanes.lacking(model, elsewhere)
             return answer
         except TimeoutError:
             bound = "attempt_timeout_s" if attempt_ends_s <= deadline_s else "case_timeout_s"
@@ -315,8 +349,9 @@ async def with_retries(
         finally:
             lanes.leave(lane)
         took_s = loop.time() - sent_s
-        refused_by = lane if failed.status_code == TOO_MANY_REQUESTS or isinstance(failed, NeverReachedError) else None
-        wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes)
+        refused = failed.status_code == TOO_MANY_REQUESTS or isinstance(failed, NeverReachedError)
+        refused_by = (lane,) if refused else ()
+        wait_s, final = _after(failed, lane, number, policy=policy, lanes=lanes, elsewhere=elsewhere)
         if final is not None or loop.time() + wait_s >= deadline_s:  # raised out here: what was received is not shown
             raise _told(final or failed, attempts=number, waited_s=took_s)
         await asyncio.sleep(wait_s)
@@ -347,13 +382,19 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
 
 
 def _after(
-    error: CallError, lane: Lane, number: int, *, policy: RetryPolicy, lanes: Lanes
+    error: CallError,
+    lane: Lane,
+    number: int,
+    *,
+    policy: RetryPolicy,
+    lanes: Lanes,
+    elsewhere: dict[Lane, CallError],
 ) -> tuple[float, CallError | None]:
     """Seconds until the next attempt, and the error to end with instead where there is to be none."""
     if not isinstance(error, WORTH_ANOTHER):
-        return 0.0, lanes.without(lane, error)
+        return 0.0, lanes.without(lane, error, elsewhere)
     asked_s = min(error.retry_after_s or 0.0, policy.retry_after_cap_s)
-    wait_s = lanes.rest(lane, error, number=number, asked_s=asked_s, back_off_s=policy.back_off_s)
+    wait_s = lanes.rest(lane, error, number=number, elsewhere=elsewhere, asked_s=asked_s, back_off_s=policy.back_off_s)
     most = min(policy.attempts, ATTEMPTS_UNREACHED) if lanes.unreached(lane, error) else policy.attempts
     return wait_s, error if number >= most else None
 

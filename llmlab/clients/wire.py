@@ -28,6 +28,7 @@ __all__ = [
     "Stream",
     "WireFormat",
     "WithheldError",
+    "begins_events",
     "count",
     "failure_of",
     "family_of",
@@ -58,6 +59,7 @@ POLICY = frozenset({"invalid_prompt", "content_policy_violation", "moderation_bl
 POLICY |= {"responsibleaipolicyviolation", "data_inspection_failed", "datainspectionfailed"}
 BROKEN_OFF = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
 _HALVES = re.compile("[\ud800-\udfff]")
+_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry|error)?:")
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
 _TAGS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "[think]")
 _OPENED = re.compile(rf"\s*({'|'.join(map(re.escape, _TAGS))})", re.IGNORECASE)
@@ -71,6 +73,7 @@ _ADVICE = {
     402: "the account has no credit left",
     403: "the key may not use this model or region",
     404: "no such model or path; check the model id, deployment and base_url",
+    407: "a proxy before it wants a name and a password",
     413: "the request is too large; shorten the prompt",
     422: "a value has the wrong form for this endpoint; change the bundle as it says",
 }
@@ -192,6 +195,15 @@ def read_json(body: bytes, *, known: bool = False) -> dict[str, Any]:
     if not isinstance(reply, dict):
         raise TransportError(f"the reply is no JSON object: {_excerpt(body)}")
     return reply
+
+
+def begins_events(body: bytes) -> bool:
+    """Whether a body begins as server-sent events do, with a field or a comment.
+
+    >>> [begins_events(body) for body in (b'data: {"a": 1}', b": keep-alive", b'{"data": 1}', b"<html>")]
+    [True, True, False, False]
+    """
+    return _EVENTS.match(body) is not None
 
 
 def sse_data(received: bytes, rest: bytes) -> tuple[Iterator[bytes], bytes]:

@@ -3,7 +3,8 @@
 `write_batches` makes the plan of the same `run` and writes the calls that are not stored; each is named by its call
 key. `send_batches` uploads them, `read_batches` fetches what is done, in any order, into the call store. The normal run
 replays them then: no second way through the code, and a batch that fails half-way has lost nothing. Sources:
-https://platform.openai.com/docs/guides/batch and https://platform.claude.com/docs/en/docs/build-with-claude/batch-processing
+https://platform.openai.com/docs/guides/batch, https://learn.microsoft.com/azure/foundry/openai/how-to/batch and
+https://platform.claude.com/docs/en/docs/build-with-claude/batch-processing
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ __all__ = ["Batches", "read_batches", "send_batches", "write_batches"]
 WIRES: dict[str, Literal["chat", "messages"]] = {"": "chat", "messages": "messages"}  # by the name of a wire format
 PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
-POLL_EVERY_S = 30.0
+POLL_EVERY_S, LOOK_AGAIN_S = 30.0, 2.0
 LONGEST_REASON_CHARS = 80
 STRANGE_SHOWN = 3
 LIST, REQUESTS = "batches.json", "requests.jsonl"
+NOT_YET = frozenset({"pending", "running", "notrunning"})  # of a file at Azure, from which no batch can begin
 DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
 
 
@@ -342,9 +344,12 @@ async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
         uploaded = read_json(await client.fetch("POST", "/files", data=form, content_type=sort))
         if not uploaded.get("id"):
             raise RequestRefusedError(f"{file.file} was uploaded, but the answer names no id: {_said(uploaded)}")
+        while str(uploaded.get("status")).lower() in NOT_YET:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            uploaded = {**uploaded, **read_json(await client.fetch("GET", f"/files/{uploaded['id']}"))}
         about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         reply = read_json(await client.fetch("POST", "/batches", data=json.dumps(about).encode("ascii")))
-        return {"id": _id(reply, file), "state": str(reply.get("status", "validating"))}
+        return {"id": _id(reply, file), "state": str(reply.get("status", "validating")).lower()}
 
 
 def _id(reply: Mapping[str, Any], file: BatchFile) -> str:
@@ -379,7 +384,7 @@ async def _fetched(file: BatchFile) -> Fetched:
             places = [f"{place}/results"] if state in DONE else []
         else:
             reply = read_json(await client.fetch("GET", f"/batches/{file.id}"))
-            state = str(reply.get("status"))
+            state = str(reply.get("status")).lower()  # Azure's begin with a capital
             names = [reply.get("output_file_id"), reply.get("error_file_id")] if state in DONE else []
             places = [f"/files/{name}/content" for name in names if name]
         bodies = [await client.fetch("GET", place) for place in places]

@@ -92,10 +92,10 @@ class CallSetup:
         return client if self.shards == 1 or limited is None else limited(1 / self.shards)
 
     @contextmanager
-    def calls(self) -> Iterator[CallStore]:
-        """The call store, open; it is closed again where it was not given open."""
+    def calls(self, *, also: Path | None = None) -> Iterator[CallStore]:
+        """The call store, open; it is closed again where it was not given open. `also` is another that it reads."""
         if isinstance(self.store, CallStore):
             yield self.store
             return
-        with CallStore(self.store or runs_folder() / "calls.sqlite") as opened:
+        with CallStore(self.store or runs_folder() / "calls.sqlite", also=also) as opened:
             yield opened

@@ -37,6 +37,7 @@ HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address,
 DENIED = frozenset({401, 402})  # the key or the account, whatever the row
 SCORED_EVERY_S = 0.05  # what arrived in the meantime is scored together
 SCORED_TOGETHER, MOST_WAITING = 256, 1_024
+CLAIMED_AGAIN_S = 0.02  # how often it is asked whether another process has an answer
 CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
 
 
@@ -147,6 +148,7 @@ class _Run:
     answers: int = 0  # of calls that were sent, as are failures and denials
     failures: int = 0
     denials: int = 0
+    waits: bool = True  # for what other processes have claimed, until one of them took too long
 
     async def feed(self, queue: asyncio.Queue[Call | None], n_workers: int) -> None:
         """Hand out the calls that are not stored; replay those that are. One batch is prepared ahead."""
@@ -191,11 +193,22 @@ class _Run:
                 continue
             self.in_flight[call.key] = asyncio.get_running_loop().create_future()
             try:
-                await self._one(call)
+                await self._claimed(call)
+                if not self.progress.stopped:
+                    await self._one(call)
             except StoreError as error:
                 self.progress.store_error, self.progress.stopped = error, str(error)
             finally:
+                self.store.release(call.key)
                 self.in_flight.pop(call.key).set_result(None)
+
+    async def _claimed(self, call: Call) -> None:
+        """Wait while another process asks for the same, as long as a case may take: one that hangs stops no other."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + (self.timeouts_s[call.variant] or CASE_TIMEOUT_S)
+        while self.waits and not self.progress.stopped and not self.store.claim(call.key):
+            await asyncio.sleep(CLAIMED_AGAIN_S)
+            self.waits = self.waits and loop.time() < give_up_s
 
     async def _one(self, call: Call) -> None:
         """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""

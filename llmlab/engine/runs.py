@@ -20,7 +20,7 @@ from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.cells import plain
 from llmlab.base.errors import BudgetError, StoreError
-from llmlab.base.project import git_state
+from llmlab.base.project import git_state, project_root
 from llmlab.bundle.bundle import Bundle, ModelRef
 from llmlab.clients.base import Client, Usage
 from llmlab.clients.call_store import CallStore
@@ -136,8 +136,10 @@ def run(
     part = room.shards.Shard.parse(shard)
 
     def answers(cases: GoldenSet, calls: Path) -> Results:
-        own = replace(setup, store=store or calls, shards=part.of)
-        return run_by(own, variants, cases, scorers=wanted, **about)
+        own = replace(setup, store=calls if store is None else store, shards=part.of)
+        projects = None if store is not None else project_root() / "mlruns" / "calls.sqlite"
+        with own.calls(also=projects) as opened:
+            return run_by(replace(own, store=opened), variants, cases, scorers=wanted, **about)
 
     digests = {scorer.name: scorer.digest for scorer in wanted}
     return room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)

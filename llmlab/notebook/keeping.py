@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.documents import write_whole
-from llmlab.base.private import scrub, without_keys
+from llmlab.base.private import scrub, without_any_keys
 from llmlab.base.project import pii_policy, project_root
 from llmlab.display.html import html_image
 from llmlab.tracking.screening import redactor
@@ -61,7 +61,7 @@ class _Keeper:
 
     def _keep(self, text: str, target: Path) -> None:
         self._written_s[target] = time.monotonic()
-        notebook = cut_outputs(_screened(json.loads(without_keys(scrub(text))), project_root(target.parent)))
+        notebook = cut_outputs(_screened(json.loads(without_any_keys(scrub(text))), project_root(target.parent)))
         write_whole(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
     def pretty_path(self, path: str) -> str:

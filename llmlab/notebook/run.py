@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.errors import FileRuleError, GateError
-from llmlab.base.private import scrub, without_keys
+from llmlab.base.private import scrub, without_any_keys
 from llmlab.base.project import git_state, project_root, shipped
 from llmlab.base.verdict import Verdict
 from llmlab.notebook.keeping import SCHEME, keep_html, register_keeper
@@ -236,7 +236,7 @@ def _name(path: Path, root: Path) -> str:
 
 def _shown(text: str) -> str:
     """What the kernel said, without what is secret here and what looks like a key that only the kernel knew."""
-    return without_keys(scrub(text))
+    return without_any_keys(scrub(text))
 
 
 def _tags(path: Path, root: Path) -> dict[str, str]:

@@ -29,7 +29,16 @@ from pydantic_core import from_json
 
 from llmlab.base.documents import whole_file
 from llmlab.base.errors import CallTimeoutError
-from llmlab.base.private import Secrets, excerpt, find_pii, project_key, pseudonymised, scrub, secrets_now, without_keys
+from llmlab.base.private import (
+    Secrets,
+    excerpt,
+    find_pii,
+    project_key,
+    pseudonymised,
+    scrub,
+    secrets_now,
+    without_any_keys,
+)
 from llmlab.base.project import located, pii_policy, project_root, runs_folder
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.chat import short_media
@@ -459,7 +468,7 @@ def _coded(line: Mapping[str, Any], secrets: Secrets) -> str:
     shaped = (name for name in ("inputs", "messages", "tool_calls", "steps") if line.get(name))
     free = {name: scrub(short_media(_JSON.encode(line[name])), secrets=secrets) for name in shaped}
     texts = {name: line[name] for name in ("text", "error") if line.get(name)}
-    free = {name: without_keys(text) for name, text in (*free.items(), *texts.items())}
+    free = {name: without_any_keys(text) for name, text in (*free.items(), *texts.items())}
     return scrub(_JSON.encode({**line, **free}), secrets=secrets)
 
 

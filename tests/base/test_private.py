@@ -17,7 +17,16 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
-from llmlab.base.private import excerpt, find_pii, holds_secret, pseudonymised, remember, scrub, scrub_frame
+from llmlab.base.private import (
+    excerpt,
+    find_pii,
+    holds_secret,
+    pseudonymised,
+    remember,
+    scrub,
+    scrub_frame,
+    without_any_keys,
+)
 
 SECRET_NAMES = """
 OPENAI_API_KEY HF_TOKEN DB_PASSWORD CLIENT_SECRET TOKEN my_apikey AWS_SECRET_ACCESS_KEY PGPASSWORD OPENAI_API_KEY_PROD
@@ -219,6 +228,17 @@ def test_a_published_format_is_found_and_cut_out(name: str, n: int) -> None:
         assert keys[lines.index(line)] not in excerpt(line) or line in missed, line
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_key_that_is_glued_to_a_name_is_cut_out_of_what_is_written(name: str) -> None:
+    """Scorers take it for a part of that name, as they always did."""
+    key = drawn(FORMATS[name], random.Random(name))
+    for before in ("sess-", "x_", "MY_OLD-"):
+        for cut in (without_any_keys, excerpt):
+            assert cut(f"see {before}{key}, please") == f"see {before}[key removed], please"
+    for ordinary in ("my_hf_hub_download_with_retries_and_cache", "x_sk-" + "x" * 48, "a-sha256-" + "ab12" * 16):
+        assert without_any_keys(ordinary) == ordinary
+
+
 def words_of(folder: Path, endings: tuple[str, ...], n: int, rng: random.Random) -> list[str]:
     """So many words, as they stand in files that are drawn from a folder."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in endings and path.stat().st_size < 400_000)
@@ -242,6 +262,7 @@ def test_prose_and_code_hold_no_key() -> None:
     ]
     assert sum(map(len, texts)) >= 100_000
     assert sum(find_pii("".join(words)).get("API key", 0) for words in texts) <= 1
+    assert sum(without_any_keys("".join(words)).count("[key removed]") for words in texts) <= 1
     assert sum(find_pii(json.dumps("".join(words))).get("API key", 0) for words in texts) <= 1
 
 

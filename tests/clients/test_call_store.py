@@ -29,6 +29,7 @@ from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.fake import FakeClient
+from llmlab.engine.cost import stored_by_model
 from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
 from tests.clients.made import asking
@@ -476,12 +477,35 @@ def test_answers_of_others_are_read_after_our_own_and_their_files_are_never_writ
     assert {path.name: path.read_bytes() for path in (tmp_path / "calls.d").iterdir()} == before
 
 
+def test_a_store_of_ours_that_is_read_also_may_be_written_at_any_time_and_lies_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "project" / "calls.d").mkdir(parents=True)
+    kept(tmp_path / "project" / "calls.sqlite", a="of the project")
+    kept(tmp_path / "project" / "calls.d" / "anna.sqlite", a="of anna", b="of anna")
+    also = tmp_path / "project" / "calls.sqlite"
+    with CallStore(tmp_path / "calls.sqlite", also=also) as store:
+        kept(also, c="written since")
+        found = store.get_many(["a", "b", "c"])
+        assert [found[key].text for key in "abc"] == ["of the project", "of anna", "written since"]
+        assert store.borrowed == {"a": "", "b": "anna", "c": ""}
+    with CallStore(tmp_path / "calls.sqlite", also=tmp_path / "none.sqlite") as store:
+        assert store.get_many(["a"]) == {}
+    assert not (tmp_path / "none.sqlite").exists()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"server:/ {tmp_path / 'project'} nfs4 rw 0 0\n")
+    with (
+        pytest.warns(RuntimeWarning, match="network filesystem"),
+        CallStore(tmp_path / "calls.sqlite", also=also, mounts=mounts) as store,
+    ):
+        assert {key: answer.text for key, answer in store.get_many(["a", "c"]).items()} == {"a": "of anna"}
+
+
 def test_a_store_of_others_that_is_none_or_damaged_is_told_once_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "calls.d").mkdir()
     (tmp_path / "calls.d" / "notes.sqlite").write_text("no database")
+    (tmp_path / "calls.d" / "folder.sqlite").mkdir()
     kept(tmp_path / "calls.d" / "torn.sqlite", a="lost")
     damage(tmp_path / "calls.d" / "torn.sqlite", "UPDATE calls SET answer = x'7b'")
-    with pytest.warns(RuntimeWarning, match="notes"), CallStore(tmp_path / "calls.sqlite") as store:
+    with pytest.warns(RuntimeWarning, match="notes|folder|torn"), CallStore(tmp_path / "calls.sqlite") as store:
         assert store.get_many(["a"]) == {}
 
 
@@ -492,7 +516,7 @@ def test_a_store_of_version_one_is_read_and_gets_a_column_for_times(tmp_path: Pa
     kept(tmp_path / "calls.sqlite", b="new")
     with CallStore(tmp_path / "calls.sqlite") as store:
         assert {key: answer.text for key, answer in store.get_many(["a", "b"]).items()} == {"a": "old", "b": "new"}
-        (stored,) = store.by_model()
+        (stored,) = stored_by_model(store)
         assert (stored.answers, stored.unpriced) == (2, 2)
         assert stored.last_at is not None
 
@@ -506,7 +530,7 @@ def test_what_is_stored_is_counted_by_model_and_forgotten_on_request(tmp_path: P
     client = FakeClient("yes", price_usd=Decimal("0.5"))
     run(bundles, golden, client=client, store=tmp_path / "calls.sqlite", progress=False)
     with CallStore(tmp_path / "calls.sqlite") as store:
-        assert {s.model: (s.answers, s.cost_usd) for s in store.by_model()} == {
+        assert {s.model: (s.answers, s.cost_usd) for s in stored_by_model(store)} == {
             "vllm/tiny": (5, 2.5),
             "vllm/large": (5, 2.5),
         }

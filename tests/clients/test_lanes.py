@@ -296,3 +296,38 @@ def test_each_endpoint_is_sent_its_own_name_of_the_model(loopback: Loopback) -> 
     client = OpenAIClient(loopback.base_url, api_key_env=None, deployment="one", in_turn=[other])
     outcomes = ask_all(client, 2, in_flight=1)
     assert {outcome.served_model for outcome in outcomes if isinstance(outcome, Generation)} == {"one", "other"}
+
+
+@pytest.mark.parametrize("mode", ["307", "404", "405"])
+@pytest.mark.parametrize("in_flight", [1, 8])
+def test_an_address_that_does_not_serve_the_model_is_out_once_another_answers(
+    loopback: Loopback, mode: str, in_flight: int
+) -> None:
+    loopback.set(by_key={KEYS["KEY_B"]: mode}, latency_s=0.01)
+    with pytest.warns(RuntimeWarning, match=rf"key in KEY_B is out for this run \(2 others go on\).*{mode}") as warned:
+        outcomes = ask_all(with_keys(loopback, *KEYS), 40, in_flight=in_flight)
+    assert answers(outcomes) == 40
+    assert used(loopback)["KEY_B"] <= in_flight
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("mode", ["403", "404"])
+def test_a_model_that_nobody_serves_takes_no_address_from_the_others(loopback: Loopback, mode: str) -> None:
+    """Several models may share an entry of endpoints.yaml: each is asked where it is served."""
+    client = with_keys(loopback, "KEY_A", "KEY_B")
+
+    async def go() -> list[str]:
+        said = []
+        for script, model in [([mode] * 2, "vllm/gone"), ([mode], "vllm/here"), ([mode] * 2, "vllm/gone")]:
+            loopback.set(script=script)
+            for _ in range(2):
+                try:
+                    said.append((await client.complete(asking(model=model))).status)
+                except RequestRefusedError as error:
+                    said.append(f"{error.status_code} after {error.attempts}")
+        await client.aclose()
+        return said
+
+    with pytest.warns(RuntimeWarning, match="1 other goes on") as warned:
+        assert asyncio.run(go()) == [f"{mode} after 2", "ok", "ok", "ok", f"{mode} after 2", "ok"]
+    assert len(warned) == 1

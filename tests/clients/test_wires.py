@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from llmlab.base.errors import CallError, CallTimeoutError, LlmlabError, RequestRefusedError, TransportError
+from llmlab.base.errors import (
+    CallError,
+    CallTimeoutError,
+    LlmlabError,
+    RequestRefusedError,
+    TransportError,
+    UnusableEndpointError,
+)
 from llmlab.bundle.bundle import Sampling
 from llmlab.clients import http
 from llmlab.clients.access import RetryPolicy
@@ -386,6 +393,22 @@ def test_a_proxy_that_does_not_serve_is_told_by_its_variable_and_without_its_pas
     assert raised.value.attempts == max(attempts, 1)
 
 
+@pytest.mark.usefixtures("_no_other_proxy")
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_that_wants_a_password_is_told_by_its_variable(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch, wire: Wire, variable: str
+) -> None:
+    """Asked for an address without TLS, it answers in the endpoint's place."""
+    loopback.set(faults={"407": 1.0})
+    monkeypatch.setenv(variable, f"anna:Tr0ub4dorX@{loopback.origin.removeprefix('http://')}")
+    with pytest.raises(UnusableEndpointError, match=rf"the proxy that \${variable} names answered 407") as raised:
+        ask(wire.client("http://nowhere.invalid", api_key_env=None, retry=QUICK))
+    assert "Tr0ub4" not in str(raised.value)
+    monkeypatch.delenv(variable)
+    with pytest.raises(RequestRefusedError, match=r"answered 407.*a proxy before it"):
+        ask(connected(loopback, wire=wire))
+
+
 def test_connections_are_reused_and_one_client_serves_one_loop_after_the_other(loopback: Loopback, wire: Wire) -> None:
     client = connected(loopback, wire=wire)
 
@@ -412,6 +435,14 @@ def test_a_policy_code_inside_status_200_is_a_refusal_and_asked_for_once(
     answer = ask(connected(loopback, wire=wire, stream=stream))
     assert (answer.status, answer.text, answer.attempts) == ("refused", "", 1)
     assert "inappropriate" in answer.error
+
+
+@pytest.mark.parametrize("mode", ["untyped", "typed_json", "typed_plain"])
+def test_a_stream_is_read_whatever_a_proxy_made_of_its_type(loopback: Loopback, wire: Wire, mode: str) -> None:
+    loopback.set(script=[mode])
+    answer = ask(connected(loopback, wire=wire, stream=True))
+    assert (answer.status, answer.text, answer.attempts) == ("ok", "echo: How?", 1)
+    assert answer.first_token_s is not None
 
 
 @pytest.mark.parametrize("stream", [False, True])

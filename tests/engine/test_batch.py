@@ -147,6 +147,28 @@ def test_what_failed_expired_or_is_not_there_is_counted_and_asked_again_by_the_r
     assert (again.files[0].calls, again.already) == (3, 3)
 
 
+def test_a_file_that_azure_still_reads_is_waited_for_and_its_states_are_known(provider, store, night, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "of-chat")
+    monkeypatch.setattr(batches, "LOOK_AGAIN_S", 0.01)
+    waits, reply = ["pending", "running"], provider.reply
+
+    def as_azure(command, path, body):
+        if path in ("/v1/files", "/v1/files/file-1"):
+            known = reply(command, path, body) if command == "POST" else {"id": "file-1"}
+            return {**known, "status": waits.pop(0) if waits else "processed"}
+        said = reply(command, path, body)
+        return {**said, "status": said["status"].capitalize()} if "/batches" in path else said
+
+    monkeypatch.setattr(provider, "reply", as_azure)
+    bundle = ll.Bundle.from_prompt("{{ question }}", model=MODELS["chat"], max_tokens=20)
+    client = ll.OpenAIClient(f"{provider.url}/v1", key_header="api-key")
+    batches.write_batches(bundle, GOLDEN, folder=night, client=client, store=store)
+    batches.send_batches(night)
+    assert [path for _, path, _, _ in provider.seen] == ["/v1/files", *["/v1/files/file-1"] * 2, "/v1/batches"]
+    assert batches.read_batches(night, store=store).files[0].stored == len(GOLDEN)
+    assert all(fields["api-key"] == "of-chat" for _, _, fields, _ in provider.seen)
+
+
 def test_a_batch_on_its_way_is_asked_for_again_later(provider, write, night, store):
     provider.state = "in_progress"
     write()

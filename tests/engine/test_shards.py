@@ -9,6 +9,7 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.engine.call_setup import CallSetup
 from llmlab.results.files import Shard
@@ -104,6 +105,25 @@ def test_a_finished_shard_is_not_run_again_and_a_cut_off_one_replays_its_store(t
     (tmp_path / "shard=01" / "manifest.json").unlink()
     run(tmp_path, "1/3", asked=asked)
     assert len(asked.requests) == calls > 0
+
+
+def test_a_shard_replays_what_the_project_and_its_colleagues_have_stored(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    mine, theirs = (GOLDEN.only(ids=[case.id for case in GOLDEN if (case.cluster > "c2") == late]) for late in (0, 1))
+    for cases, store in ((mine, None), (theirs, tmp_path / "mlruns" / "calls.d" / "anna.sqlite")):
+        ll.run(BUNDLES, cases, client=client(), repeats=2, store=store, progress=False)
+    asked = client()
+    parts = [run(tmp_path / "run=1", f"{number}/2", asked=asked) for number in (1, 2)]
+    assert asked.requests == []
+    assert all(part.complete for part in parts)
+    borrowed = [part.provenance["borrowed"].get("anna", 0) for part in parts]
+    assert sum(borrowed) == 2 * len(BUNDLES) * len(theirs)
+    ours = ll.run(BUNDLES, GOLDEN, scorers=[even], client=asked, repeats=2, progress=False)
+    assert ll.Results.load(tmp_path / "run=1").digest == ours.digest
+    with CallStore(tmp_path / "empty.sqlite") as given:
+        run(tmp_path / "run=2", "1/2", asked=asked, store=given)
+        assert len(given) == len(asked.requests) > 0
 
 
 OTHER = {**BUNDLES, "v2": ll.Bundle.from_prompt("? {{ question }}", model="vllm/tiny")}
