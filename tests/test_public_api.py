@@ -28,12 +28,22 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = llmlab.rnu
 
 
+def loaded_by(program):
+    """The packages that a program has loaded at its end."""
+    code = f"{program}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return {module.partition(".")[0] for module in json.loads(done.stdout)}
+
+
 def test_importing_llmlab_loads_nothing_heavy():
     """Importing is free: no numpy, no pandas, no client, no tracking."""
-    code = "import sys, json, llmlab; print(json.dumps(sorted(m for m in sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    loaded = {module.partition(".")[0] for module in json.loads(done.stdout)}
-    assert not loaded & HEAVY
+    assert not loaded_by("import llmlab") & HEAVY
+
+
+def test_a_service_loads_no_frames_and_no_tracking():
+    """What records, assigns arms and serves the bundle of an alias starts within a second."""
+    served = "import llmlab as ll; ll.Recorder, ll.Rollout, ll.Fallback, ll.registry.load"
+    assert not loaded_by(served) & {"pandas", "pyarrow", "mlflow", "matplotlib"}
 
 
 def test_importing_llmlab_reads_no_environment_and_touches_no_network():

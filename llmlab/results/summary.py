@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from llmlab.base.cells import Chip
@@ -30,6 +29,9 @@ from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bounded import carriers, share_estimate
 from llmlab.stats.effects import quantile, quantile_difference, ratio_change, ratio_of_sums
 from llmlab.stats.estimate import Estimate, mean_estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "LATENCIES",
@@ -465,7 +467,7 @@ def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> t
     if not np.isfinite(seconds).any():
         return None
     if table.weights is not None:
-        weights = table.weights[pd.Index(table.case_ids).get_indexer(pd.Index(rows["case_id"]))]
+        weights = table.weights[_places(table, rows["case_id"])]
     quantiles: list[float | None] = []
     for q in QUANTILES:
         try:
@@ -513,6 +515,13 @@ def _seconds(frame: pd.DataFrame, table: ScoreTable, variant: str) -> pd.DataFra
 def _of_rows(table: ScoreTable, rows: pd.Series[float] | pd.DataFrame) -> dict[str, Any]:
     """Cluster and weight of the case of each (case, repeat)."""
     names, which = rows.index.levels[0], rows.index.codes[0]  # type: ignore[attr-defined]  # a MultiIndex
-    chosen = pd.Index(table.case_ids, dtype=names.dtype).get_indexer(names)[which]
+    chosen = _places(table, names)[which]
     weights = np.ones(len(table.case_ids)) if table.weights is None else table.weights
     return {"clusters": table.clusters[chosen], "weights": weights[chosen]}
+
+
+def _places(table: ScoreTable, case_ids: pd.Index[str] | pd.Series[str]) -> NDArray[np.intp]:
+    """Where in the table each of these cases stands."""
+    import pandas as pd
+
+    return pd.Index(table.case_ids, dtype=case_ids.dtype).get_indexer(pd.Index(case_ids))
