@@ -281,11 +281,18 @@ def test_html_is_made_in_display_alone(path):
 
 
 @pytest.mark.parametrize("name", EDGES)
-def test_public_names_are_declared(name):
-    """Every file says what it offers, and what it is."""
-    assigned = [node.targets[0] for node in TREES[name].body if isinstance(node, ast.Assign)]
-    assert any(getattr(target, "id", "") == "__all__" for target in assigned), "no __all__"
+def test_a_private_name_stays_in_its_file(name):
+    """What a file offers has no underscore, and what has one is asked for nowhere else; every file says what it is."""
     assert ast.get_docstring(TREES[name])
+    modules, asked = set(), []
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "llmlab":
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name == alias.name.lower()}
+            asked += [alias.name for alias in node.names]
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            asked.append(node.attr)
+    assert [there for there in asked if re.match("_[^_]", there)] == []
 
 
 def test_each_promise_of_contributing_names_a_test_that_exists():

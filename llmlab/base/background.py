@@ -17,8 +17,6 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["beside", "collecting_rarely", "in_thread", "run_in_background", "stopped_by"]
-
 T = TypeVar("T")
 TICK_S = 0.1
 STOP_WITHIN_S = 4.0  # after an interrupt; what does not end by then is left behind

@@ -7,8 +7,6 @@ from typing import Any
 
 import pydantic
 
-__all__ = ["broken_rule", "said_of"]
-
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _KINDS = {  # the beginning of pydantic's word -> ours
     **{"string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false"},

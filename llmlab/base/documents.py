@@ -24,25 +24,6 @@ from pydantic import ConfigDict
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import located
 
-__all__ = [
-    "PERCENT",
-    "Percent",
-    "Sealed",
-    "Strict",
-    "broken_rule",
-    "decoded",
-    "digest_of",
-    "is_deep",
-    "is_forged",
-    "json_lines",
-    "plain_json",
-    "read_bytes",
-    "read_text",
-    "signature",
-    "whole_file",
-    "write_whole",
-]
-
 LARGEST_TEXT_BYTES = 1_000_000
 DEEPEST_NESTING = 100
 PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")

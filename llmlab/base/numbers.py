@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-__all__ = ["MISSING", "ROUNDING", "Interval", "counted", "more_cases", "number", "p_text", "rounded_count", "with_unit"]
-
 MISSING = "–"  # shown where there is no value; never a NaN
 P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
 ROUNDING = 1e-12  # of a number: less is no difference

@@ -28,27 +28,6 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "API_KEY",
-    "Found",
-    "Secret",
-    "Secrets",
-    "excerpt",
-    "find_pii",
-    "holds_secret",
-    "personal_in",
-    "project_key",
-    "pseudonymised",
-    "remember",
-    "scrub",
-    "scrub_frame",
-    "secrets_now",
-    "texts_within",
-    "told",
-    "without_any_keys",
-    "without_keys",
-]
-
 SHORTEST_SECRET_CHARS = 6  # shorter values are words such as "none", and would be cut out of innocent text
 SHORTEST_START_CHARS = 12  # of a value of twice as many: providers show the start of a key that they refuse
 LONGEST_EXCERPT_CHARS = 400

@@ -14,24 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = [
-    "GitState",
-    "actor",
-    "aware",
-    "changed_files",
-    "git_state",
-    "inside_experiment",
-    "located",
-    "named_in",
-    "pii_policy",
-    "project_root",
-    "runs_folder",
-    "shipped",
-    "utc",
-    "who",
-]
-
-
 _CI_ACTORS = {
     "GITHUB_ACTIONS": "GITHUB_ACTOR",
     "GITLAB_CI": "GITLAB_USER_LOGIN",

@@ -32,20 +32,6 @@ from llmlab.base.errors import FileRuleError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Table",
-    "csv_cell",
-    "read_back",
-    "read_csv",
-    "read_parquet",
-    "read_table",
-    "separator_of",
-    "text_of_bytes",
-    "texts_of",
-    "with_points",
-    "write_csv",
-]
-
 COLUMNS_SHOWN = 20
 JSON_LINES = (".jsonl", ".ndjson")  # endings, in whatever case they are written
 LONGEST_HEADER_CHARS = 100_000  # the rest of a file is not looked through for its separator

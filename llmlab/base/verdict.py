@@ -7,8 +7,6 @@ from enum import StrEnum
 from llmlab.base.cells import Chip
 from llmlab.base.errors import GateError
 
-__all__ = ["Verdict", "required"]
-
 
 class Verdict(StrEnum):
     """What was decided. It equals its text, which is what files and tags hold.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["STOP_WORDS", "stem", "words"]
-
 _STOP_TEXT = """
 a about after all also am an and any are as at be been before being but by can cannot could did do does doing
 don each for from further get gets getting give gives go got had has have having he her here how i if in into is

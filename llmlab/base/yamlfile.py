@@ -17,8 +17,6 @@ import yaml
 from llmlab.base.documents import DEEPEST_NESTING, TOO_DEEP, Strict, read_text
 from llmlab.base.errors import FileRuleError
 
-__all__ = ["OfFile", "OfFolder", "parse_yaml", "read_model", "read_yaml", "to_yaml"]
-
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 One = TypeVar("One")
 

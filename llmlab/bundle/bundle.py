@@ -24,18 +24,6 @@ from llmlab.base.yamlfile import OfFolder, read_model, to_yaml
 from llmlab.bundle.pinning import Pinning, judge_pin
 from llmlab.bundle.prompt import IS_TEMPLATE, LARGEST_INTEGER, Frozen, Prompt, Text, from_files, frozen_json
 
-__all__ = [
-    "TRIED",
-    "Bundle",
-    "Chunking",
-    "CorpusRef",
-    "ModelRef",
-    "PinOverride",
-    "RetrievalConfig",
-    "Sampling",
-    "load_bundles",
-]
-
 BESIDE = " · "  # between a prompt and its model in a variant's name
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*$", max_length=120)]
 Word = Annotated[str, Field(min_length=1, max_length=400)]

@@ -20,8 +20,6 @@ from llmlab.base.yamlfile import OfFile
 from llmlab.bundle.bundle import Bundle, ModelRef, Word
 from llmlab.display.shown import Shown
 
-__all__ = ["Catalogue", "Expiry", "KnownModel", "expiries"]
-
 
 def _day(value: Any) -> Any:
     return date.fromisoformat(value) if isinstance(value, str) else value

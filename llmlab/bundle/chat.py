@@ -16,8 +16,6 @@ from typing import Any, TypeGuard
 from llmlab.base.project import inside_experiment
 from llmlab.bundle.template import Inserted
 
-__all__ = ["is_chat", "is_parts", "of_messages", "said", "short_media", "turns", "with_pictures"]
-
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 PARTS = {"text": str, "image_url": Mapping, "input_audio": Mapping, "file": Mapping}  # kind -> what it holds
 LARGEST_PICTURE_BYTES = 5_000_000

@@ -9,8 +9,6 @@ from typing import Any
 from llmlab import display
 from llmlab.display.shown import Shown
 
-__all__ = ["BundleDiff", "between", "flat"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BundleDiff(Shown):

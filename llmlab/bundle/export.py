@@ -17,8 +17,6 @@ from llmlab.base.documents import Strict, broken_rule, read_bytes, write_whole
 from llmlab.base.errors import FileRuleError
 from llmlab.bundle.bundle import Bundle
 
-__all__ = ["Exported"]
-
 
 class Exported(Strict):
     """A bundle that was registered, with the digest it was registered with and the receipt it was released on."""

@@ -10,8 +10,6 @@ from typing import Any
 from llmlab.bundle.bundle import BESIDE, Bundle, Sampling
 from llmlab.bundle.prompt import Prompt
 
-__all__ = ["axes", "grid"]
-
 
 def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict[str, Bundle]:
     """Every combination of the axes applied to every bundle, named after what was set; models by what tells them apart.

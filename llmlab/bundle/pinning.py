@@ -18,8 +18,6 @@ from llmlab.base.cells import Chip
 from llmlab.base.yamlfile import read_yaml
 from llmlab.display.shown import Shown
 
-__all__ = ["Pinning", "judge_pin"]
-
 RULES_FILE = Path(__file__).with_name("pinning_rules.yaml")
 
 

@@ -16,8 +16,6 @@ from llmlab.base.project import inside_experiment, located
 from llmlab.bundle.chat import turns
 from llmlab.bundle.template import fill, pieces, placeholders
 
-__all__ = ["IS_TEMPLATE", "LARGEST_INTEGER", "Example", "Frozen", "Prompt", "Text", "from_files", "frozen_json"]
-
 LARGEST_TEMPLATE_CHARS = 1_000_000
 LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 can canonicalise
 

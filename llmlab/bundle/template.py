@@ -21,8 +21,6 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_context
 
-__all__ = ["LARGEST_PROMPT_CHARS", "Inserted", "TemplateRuleError", "fill", "pieces", "placeholders"]
-
 LARGEST_PROMPT_CHARS = 10_000_000  # of a filled template, and of all texts that are made on the way
 LONGEST_NUMBER = 10**300
 MOST_PARTS, DEEPEST_STATEMENTS, DEEPEST_PARTS = 20_000, 12, 60

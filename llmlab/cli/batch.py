@@ -11,16 +11,13 @@ import click
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
-from llmlab.clients.call_store import CallStore
+from llmlab.clients.call_store import CallStore, StoredCalls
 from llmlab.display.shown import text_table
 from llmlab.engine.batch import read_batches, send_batches, write_batches
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.cost import StoredCalls, stored_by_model
 from llmlab.engine.plan import make_plan
 from llmlab.experiment import Experiment
 from llmlab.results.results import Results
-
-__all__ = ["batch", "calls", "join"]
 
 FILE = click.Path(path_type=Path)
 
@@ -91,7 +88,7 @@ def calls(context: click.Context, *, store: Path | None) -> None:
     if context.invoked_subcommand is not None:
         return
     with CallStore(context.obj) as kept:
-        stored = stored_by_model(kept)
+        stored = kept.by_model()
     rows = [
         {
             "model": of.model or "(applications)",

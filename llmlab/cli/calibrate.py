@@ -13,8 +13,6 @@ from llmlab.base.tables import read_table
 from llmlab.experiment.folder import Experiment
 from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
 
-__all__ = ["calibrate"]
-
 _JUDGE = "\0judge"  # a column's name that no table has
 
 

@@ -12,8 +12,6 @@ import click
 from llmlab.results.comparison import Comparison
 from llmlab.results.elsewhere import read_scores
 
-__all__ = ["compare"]
-
 
 @click.command("compare")
 @click.argument("scores", type=click.Path(path_type=Path))

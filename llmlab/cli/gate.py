@@ -25,8 +25,6 @@ from llmlab.results.results import Results
 from llmlab.tracking.screening import screened
 from llmlab.tracking.store import open_store
 
-__all__ = ["gate", "gate_init"]
-
 _FILE = click.Path(path_type=Path)
 
 

@@ -16,8 +16,6 @@ from llmlab.foreign.datasets import kind_of, promptfoo_bundles
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 
-__all__ = ["import_file"]
-
 _CASES: dict[str, Callable[[Path], GoldenSet]] = {
     "beir": GoldenSet.from_beir,
     "deepeval": GoldenSet.from_deepeval,

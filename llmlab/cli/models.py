@@ -23,8 +23,6 @@ from llmlab.local.setup import LocalModel, LocalModelError, install
 from llmlab.local.vectors import LocalVectors
 from llmlab.notebook import run_notebook
 
-__all__ = ["check_model", "local", "models"]
-
 FILE = click.Path(path_type=Path)
 RELEASE = "notebooks/05_gate_and_promote.ipynb"
 

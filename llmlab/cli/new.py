@@ -32,8 +32,6 @@ from llmlab.gate.proposal import propose_for_cases
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.columns import is_missing, native
 
-__all__ = ["new"]
-
 Kind = Literal["nothing", "facts", "numbers", "label", "json"]
 
 # names of columns as people write them, in English, German, French, Spanish, Italian, Dutch and Portuguese

@@ -13,8 +13,6 @@ from llmlab.base.cells import plain
 from llmlab.base.errors import RegistryError
 from llmlab.bundle.bundle import Bundle, load_bundles
 
-__all__ = ["audit", "export", "history", "promote", "register", "rollback"]
-
 ALIAS = click.option("--alias", default="production", show_default=True)
 REASON = click.option("--reason", required=True, help="Why, for those who read the history.")
 FILE = click.Path(path_type=Path)

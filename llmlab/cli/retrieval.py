@@ -18,8 +18,6 @@ from llmlab.retrieval.metrics import DEFAULT_MEASURES, RetrievalMetrics, evaluat
 from llmlab.retrieval.trec import read_qrels
 from llmlab.retrieval.variants import compare_runs
 
-__all__ = ["retrieval"]
-
 HEADER_WORDS = ("query_id", "query", "qid", "id")
 
 

@@ -24,8 +24,6 @@ from llmlab.notebook import (
 )
 from llmlab.notebook.outcome import check_reports, told_in
 
-__all__ = ["notebooks", "run"]
-
 COMPARE = "01_compare_variants.ipynb"
 
 

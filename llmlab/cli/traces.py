@@ -14,8 +14,6 @@ from llmlab.notebook.outcome import check_reports
 from llmlab.production.recorder import forget
 from llmlab.production.traces import Traces
 
-__all__ = ["traces", "watch"]
-
 _FILE = click.Path(path_type=Path)
 
 

@@ -30,8 +30,6 @@ from llmlab.tracking.page import VIEW, VIEW_TAG
 from llmlab.tracking.reach import with_driver
 from llmlab.tracking.store import UI_PORT, Store, open_store, settle_here, ui_runs
 
-__all__ = ["server", "sync", "ui"]
-
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 180.0  # MLflow imports for long on a busy machine
 SLOW_START_S = 5.0  # after which the server's own errors are told

@@ -17,8 +17,6 @@ from llmlab.base.documents import Strict
 from llmlab.base.errors import RequestRefusedError, UnusableEndpointError
 from llmlab.base.private import API_KEY, Secret, find_pii
 
-__all__ = ["NOT_SENT", "Access", "AccessSettings", "KeyHeader", "Name", "Positive", "RetryPolicy"]
-
 KeyHeader = Literal["bearer", "api-key", "x-api-key"]
 NOT_SENT = "-"  # before parameters that are left out, in a fingerprint
 Positive = Annotated[float, Field(gt=0)]

@@ -29,8 +29,6 @@ from llmlab.clients.wire import (
     word,
 )
 
-__all__ = ["AnthropicClient", "StreamedMessage", "read_answer"]
-
 DELTAS = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
 LEAST_BUDGET_TOKENS = 1_024
 API_VERSION = "2023-06-01"

@@ -23,21 +23,6 @@ from llmlab.base.private import Secrets, scrub
 from llmlab.bundle.bundle import ModelRef, Sampling
 from llmlab.display.shown import Shown
 
-__all__ = [
-    "ANSWERED",
-    "ANSWER_COLUMNS",
-    "FIRED",
-    "GUARDED",
-    "Client",
-    "Generation",
-    "Request",
-    "Status",
-    "Usage",
-    "estimated_bytes",
-    "n_bytes",
-    "with_calls",
-]
-
 Status = Literal["ok", "refused", "truncated", "empty", "timeout", "error"]
 ANSWERED: frozenset[str] = frozenset({"ok", "refused", "truncated", "empty"})  # the model's doing: stored and scored
 ANSWER_COLUMNS = (  # of every result, in their order

@@ -35,8 +35,6 @@ try:
 except ImportError:  # Windows, where nobody's claims are seen
     fcntl = None  # type: ignore[assignment]  # asked for before each use
 
-__all__ = ["CallStore", "call_key"]
-
 APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
 FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
 BUSY_TIMEOUT_S = 60.0
@@ -58,8 +56,13 @@ _FIRST_COLUMNS = "calls (key TEXT PRIMARY KEY, answer BLOB, checksum INTEGER, re
 _COLUMNS = f"{_FIRST_COLUMNS}, asked_at INTEGER)"
 
 
-MODEL_OF_ROW = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
+_MODEL = """CASE WHEN length(request) THEN json_extract(CAST(request AS TEXT), '$.model.provider') || '/' ||
     json_extract(CAST(request AS TEXT), '$.model.id') ELSE '' END"""
+_COST = "json_extract(CAST(answer AS TEXT), '$.cost_usd')"
+_TOKENS = "json_extract(CAST(answer AS TEXT), '$.usage[0]') + json_extract(CAST(answer AS TEXT), '$.usage[1]')"
+_BY_MODEL = f"""SELECT {_MODEL}, count(*), coalesce(sum(CAST({_COST} AS REAL)), 0), sum({_COST} IS NULL),
+    sum(length(answer) + length(request)), min(asked_at), max(asked_at), sum({_COST} IS NULL AND ({_TOKENS}) IS NULL)
+    FROM calls GROUP BY 1"""  # noqa: S608 - our own words
 
 
 def call_key(fingerprint: str, request: Request) -> str:
@@ -77,6 +80,23 @@ def call_key(fingerprint: str, request: Request) -> str:
 class _Write(NamedTuple):
     row: tuple[str, bytes, int, bytes, int]  # in the order of the columns
     done: asyncio.Future[Any]  # the row that was there already, None where this one is kept
+
+
+class StoredCalls(NamedTuple):
+    """What is stored of one model: answers, dollars that they cost (and of how many that is unknown), size and times.
+
+    Times are seconds since 1970, None where version 0.1 kept all of them. Of the `unpriced`, `uncounted` came without
+    usage, so that no price could help.
+    """
+
+    model: str
+    answers: int
+    cost_usd: float
+    unpriced: int
+    n_bytes: int
+    first_at: int | None
+    last_at: int | None
+    uncounted: int = 0
 
 
 class CallStore:
@@ -217,6 +237,11 @@ class CallStore:
             return None
         return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
 
+    def by_model(self) -> list[StoredCalls]:
+        """What is stored and what it cost, per model, the dearest first."""
+        rows = self._fetch(_BY_MODEL, [])
+        return sorted((StoredCalls(*row) for row in rows), key=lambda stored: (-stored.cost_usd, stored.model))
+
     def forget(
         self, *, keys: Iterable[str] | None = None, model: str | None = None, since: datetime | None = None
     ) -> int:
@@ -228,7 +253,7 @@ class CallStore:
             since: asked at this time or later; answers that version 0.1 kept have no time and stay.
         """
         self.check()
-        rules: dict[str, Any] = {} if model is None else {f"{MODEL_OF_ROW} = ?": model}
+        rules: dict[str, Any] = {} if model is None else {f"{_MODEL} = ?": model}
         rules |= {} if since is None else {"asked_at >= ?": int(since.timestamp())}
         rows = [[*rules.values(), *key] for key in ([()] if keys is None else ((key,) for key in keys))]
         if not (where := [*rules, *([] if keys is None else ["key = ?"])]):

@@ -28,8 +28,6 @@ from llmlab.clients.base import GUARDED, Client, Request
 from llmlab.clients.offline import OfflineClient, OfflineJudge
 from llmlab.clients.prices import TokenPrices
 
-__all__ = ["Endpoint", "Endpoints", "Reaching", "client_for", "curl_for", "load_endpoints"]
-
 PROVIDERS: dict[str, tuple[str, str | None]] = {  # addresses, and where each key usually lies
     "anthropic": ("https://api.anthropic.com", "ANTHROPIC_API_KEY"),
     "cohere": ("https://api.cohere.ai/compatibility/v1", "COHERE_API_KEY"),

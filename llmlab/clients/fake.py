@@ -9,8 +9,6 @@ from llmlab.base.errors import RequestRefusedError
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Status, Usage
 
-__all__ = ["FakeClient"]
-
 Reply = str | Generation
 Replies = Reply | Mapping[str, Reply] | Sequence[Reply] | Callable[[Request], Reply]
 

@@ -46,8 +46,6 @@ from llmlab.clients.wire import (
     whole_characters,
 )
 
-__all__ = ["HttpClient", "Settings", "input_tokens_at_most", "whole_body"]
-
 BYTES_PER_TOKEN = 3  # on the safe side: English has about four
 TOKENS_PER_MESSAGE = 8
 CONNECT_TIMEOUT_S = 30.0

@@ -23,8 +23,6 @@ from llmlab.clients.prices import TokenPrices
 from llmlab.local.server import Lease, hold
 from llmlab.local.setup import LocalModel, LocalModelError, absence
 
-__all__ = ["LocalClient"]
-
 FREE = TokenPrices(input=Decimal(0), output=Decimal(0))
 STARTS_IN_A_RUN = 2
 NOWHERE = "http://127.0.0.1"  # for a client that only checks and encodes

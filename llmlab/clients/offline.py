@@ -31,8 +31,6 @@ from llmlab.base.words import words
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Status, Usage
 
-__all__ = ["OfflineClient", "OfflineJudge", "Sentence", "plain_text", "sentences_of"]
-
 CHARS_PER_TOKEN = 4
 SENTENCES = 3  # of an answer, where the prompt does not say
 PASSAGE_SHARE = 0.5  # what the rest of a passage counts, beside the sentence itself

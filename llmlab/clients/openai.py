@@ -40,8 +40,6 @@ from llmlab.clients.wire import (
     word,
 )
 
-__all__ = ["OpenAIClient", "StreamedReply", "read_answer", "read_vectors"]
-
 CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
 THOUGHT = "reasoning_content"
 LONGEST_TAG = 12  # characters of `</reasoning>`

@@ -16,8 +16,6 @@ from llmlab.base.documents import Strict
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 
-__all__ = ["TokenPrices", "context_tokens", "price_usd"]
-
 MILLION = Decimal(1_000_000)
 # on no public list
 SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})

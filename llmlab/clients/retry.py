@@ -27,8 +27,6 @@ from llmlab.base.errors import CallError, CallTimeoutError, RequestRefusedError,
 from llmlab.base.private import remember
 from llmlab.clients.access import Access, RetryPolicy
 
-__all__ = ["Lane", "Lanes", "NeverReachedError", "retry_after_s", "with_retries"]
-
 Answer = TypeVar("Answer")
 WORTH_ANOTHER = (TransportError, CallTimeoutError)
 ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one waits

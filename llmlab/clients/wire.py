@@ -24,32 +24,6 @@ from llmlab.clients.access import Access, KeyHeader
 from llmlab.clients.base import Generation, Request, Status
 from llmlab.clients.retry import retry_after_s
 
-__all__ = [
-    "Stream",
-    "WireFormat",
-    "WithheldError",
-    "begins_events",
-    "count",
-    "failure_of",
-    "family_of",
-    "inner_error",
-    "is_thinking",
-    "mapping_of",
-    "parsed",
-    "read_json",
-    "refused_generation",
-    "sampling_rules",
-    "sse_data",
-    "sse_end",
-    "status_of",
-    "text_of",
-    "thought_of",
-    "whole_characters",
-    "wire_sampling",
-    "without_thought",
-    "word",
-]
-
 RULES_FILE = Path(__file__).with_name("sampling_rules.yaml")
 RESERVED = frozenset({"model", "messages", "system", "stream", "stream_options", "tools", "n"})  # ours to set
 TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx

@@ -8,8 +8,6 @@ from difflib import SequenceMatcher
 
 from llmlab.base.cells import Marked
 
-__all__ = ["COMPARED_CHARS", "LONG_WORDS", "SHARED_AT_LEAST", "both_sides", "diffed"]
-
 COMPARED_CHARS = 20_000  # of each text that is compared with another
 SHARED_AT_LEAST = 0.25  # of the words of the shorter text: below, marking each change would hide both
 LONG_WORDS = 5  # up to so many every change is marked

@@ -23,22 +23,6 @@ from llmlab.base.cells import (
 )
 from llmlab.display.diff import both_sides
 
-__all__ = [
-    "HTML_TEXT_LIMIT_CHARS",
-    "LONGEST_NAME_CHARS",
-    "SHORT_CHARS",
-    "WORDY_CHARS",
-    "Html",
-    "escape",
-    "html_captions",
-    "html_diff",
-    "html_heading",
-    "html_image",
-    "html_note",
-    "html_page",
-    "html_table",
-]
-
 WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
 LONGEST_NAME_CHARS = 120  # a first column of such texts names the rows, and stays in sight
 SHORT_CHARS = 20  # shorter texts are never broken

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from llmlab.base.cells import CUT_AT_CHARS, cell_text, columns_of, is_numeric, plain
 
-__all__ = ["markdown", "markdown_block", "markdown_code", "markdown_table"]
-
 _MARKUP = frozenset(r"\`*_{}[]()#+!|~$")
 
 

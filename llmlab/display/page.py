@@ -7,8 +7,6 @@ from typing import Any
 from llmlab.display.html import Html, html_captions
 from llmlab.display.shown import Shown
 
-__all__ = ["html_of", "html_widget"]
-
 
 def html_of(*parts: object) -> Html:
     """Parts below each other: what this module made and values that show themselves as they are, the rest escaped.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["MOST_FIELDS_ABREAST", "Conclusion", "Rows", "Shown", "frame", "text_table"]
-
 MOST_FIELDS_ABREAST = 4
 
 

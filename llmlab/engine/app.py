@@ -47,8 +47,6 @@ from llmlab.clients.base import Client, Generation, Request, Status
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.golden.cases import Case
 
-__all__ = ["App", "Asking", "app_identity", "ask", "kept_call", "unread_notes"]
-
 App: TypeAlias = Callable[[Case, Bundle], Generation | str | Awaitable[Generation | str]]
 
 PLAIN: tuple[type, ...] = (str, int, float, complex, bool, bytes, type(None), type(...))

@@ -43,8 +43,6 @@ from llmlab.engine.cost import estimated_tokens, total_usd
 from llmlab.engine.plan import Call, make_plan
 from llmlab.golden.cases import GoldenSet
 
-__all__ = ["Batches", "read_batches", "send_batches", "write_batches"]
-
 WIRES: dict[str, Literal["chat", "messages"]] = {"": "chat", "messages": "messages"}  # by the name of a wire format
 PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher

@@ -20,8 +20,6 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching, client_for, load_endpoints
 from llmlab.engine.progress import Progress
 
-__all__ = ["CallOptions", "CallSetup"]
-
 
 class CallOptions(TypedDict, total=False):
     """What a function that asks a model takes as keywords, and hands on as `CallSetup(**options)`."""

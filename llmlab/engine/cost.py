@@ -1,7 +1,4 @@
-"""What a run will send and cost, before a call is made: `dry_run`, and the tokens of each part of a prompt.
-
-And what the stored ones have cost.
-"""
+"""What a run will send and cost, before a call is made: `dry_run`, and the tokens of each part of a prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from llmlab import search
 from llmlab.base.errors import RequestRefusedError
@@ -21,7 +17,7 @@ from llmlab.bundle.chat import turns
 from llmlab.bundle.prompt import Prompt
 from llmlab.bundle.template import pieces
 from llmlab.clients.base import Client, Request, Usage, estimated_bytes, n_bytes
-from llmlab.clients.call_store import MODEL_OF_ROW, CallStore
+from llmlab.clients.call_store import CallStore
 from llmlab.clients.endpoints import Reaching
 from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallSetup
@@ -30,33 +26,9 @@ from llmlab.engine.runs import personal_notes, scorers_that_make
 from llmlab.golden.cases import GoldenSet
 from llmlab.scorers.base import ScoreFunction, Scorer
 
-__all__ = ["DryRun", "StoredCalls", "dry_run", "estimated_tokens", "stored_by_model", "tokens_by_part", "total_usd"]
-
 BATCHED = frozenset({"openai", "anthropic"})  # providers with a batch API at half the price
 PARTS = ("system", "examples", "history", "passages", "question")  # of a prompt, in their order
 BYTES_PER_TOKEN = 4  # the usual rule of thumb for characters; of other scripts a character is two or three bytes
-_COST = "json_extract(CAST(answer AS TEXT), '$.cost_usd')"
-_TOKENS = "json_extract(CAST(answer AS TEXT), '$.usage[0]') + json_extract(CAST(answer AS TEXT), '$.usage[1]')"
-_BY_MODEL = f"""SELECT {MODEL_OF_ROW}, count(*), coalesce(sum(CAST({_COST} AS REAL)), 0), sum({_COST} IS NULL),
-    sum(length(answer) + length(request)), min(asked_at), max(asked_at), sum({_COST} IS NULL AND ({_TOKENS}) IS NULL)
-    FROM calls GROUP BY 1"""  # noqa: S608 - our own words
-
-
-class StoredCalls(NamedTuple):
-    """What is stored of one model: answers, dollars that they cost (and of how many that is unknown), size and times.
-
-    Times are seconds since 1970, None where version 0.1 kept all of them. Of the `unpriced`, `uncounted` came without
-    usage, so that no price could help.
-    """
-
-    model: str
-    answers: int
-    cost_usd: float
-    unpriced: int
-    n_bytes: int
-    first_at: int | None
-    last_at: int | None
-    uncounted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -210,12 +182,6 @@ def dry_run(
         and all(hasattr(client, "fetch") for client in plan.clients.values()),
         pinned=tuple(bool(bundle.model.pinned) for bundle in plan.bundles.values()),
     )
-
-
-def stored_by_model(store: CallStore) -> list[StoredCalls]:
-    """What is stored and what it cost, per model, the dearest first."""
-    rows = store._fetch(_BY_MODEL, [])
-    return sorted((StoredCalls(*row) for row in rows), key=lambda stored: (-stored.cost_usd, stored.model))
 
 
 def estimated_tokens(size: int) -> int:

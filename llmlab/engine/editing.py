@@ -25,8 +25,6 @@ from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.checks import PASSAGES, refuse_secrets, unfilled
 
-__all__ = ["PromptCheck", "check_prompt", "edited", "next_version", "save_next"]
-
 NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)$")
 
 

@@ -30,8 +30,6 @@ from llmlab.golden.cases import Case
 from llmlab.results.answers import SCORING_AT_ONCE, AnswerSheet, storable
 from llmlab.scorers.base import Score, Scorer, score_all, score_all_async
 
-__all__ = ["Arrived", "Scoring", "execute"]
-
 LONGEST_ERROR_CHARS = 500
 HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address, not bad luck
 DENIED = frozenset({401, 402})  # the key or the account, whatever the row

@@ -29,8 +29,6 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["Freshness", "check", "load_manifest", "manifest_of", "save_manifest"]
-
 DAY_S = 86_400.0
 
 

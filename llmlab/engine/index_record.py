@@ -11,8 +11,6 @@ from llmlab.results.scores import CaseGroups
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["corpus_name", "index_record", "record_of_built", "stale_share"]
-
 BUILT_HERE = frozenset({"bm25", "embedding", "hybrid", "lsa", "tfidf"})  # indexed by this process, of today's corpus
 
 

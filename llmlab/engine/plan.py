@@ -28,8 +28,6 @@ from llmlab.engine.call_setup import CallSetup
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
-__all__ = ["Call", "Plan", "make_plan", "price_of", "query_of", "request_of"]
-
 FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
 CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
 

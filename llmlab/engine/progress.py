@@ -17,8 +17,6 @@ from decimal import Decimal
 
 from llmlab.base.errors import StoreError
 
-__all__ = ["Progress", "shown"]
-
 JOB = "LLMLAB_VERDICT_FILE"  # set in the kernel of a notebook that runs as a job, where no widget is ever seen
 LINE_EVERY_S = 10.0
 BAR_EVERY_S = 0.2

@@ -37,8 +37,6 @@ from llmlab.results.results import Results
 from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
-__all__ = ["personal_notes", "run", "run_by", "scorers_that_make"]
-
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
 SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
 TRAVELS = ("endpoints", "base", "budget_usd", "concurrency", "case_timeout_s", "fresh")  # of a setup, to Ray's tasks

@@ -26,8 +26,6 @@ from llmlab.results.answers import shown_in
 from llmlab.results.results import Results
 from llmlab.scorers.base import ScoreFunction, Scorer
 
-__all__ = ["SideBySide", "Tries", "Try", "failing_cases", "sample_cases", "try_out"]
-
 BECAME = {"better": "good", "worse": "bad"}
 # What an answer takes, with what is too little to be worth a column; what is unknown or free has none.
 SPENT = (("output_tokens", "tokens out", 0.0), ("cost_usd", "USD", 1e-9), ("latency_s", "latency (s)", 0.01))

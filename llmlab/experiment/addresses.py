@@ -24,8 +24,6 @@ from llmlab.clients.base import Client
 from llmlab.clients.endpoints import PROVIDERS, USUAL, Endpoint, Endpoints, load_endpoints
 from llmlab.experiment.own_code import own_clients
 
-__all__ = ["Addresses", "rules_of"]
-
 PER_ENVIRONMENT = "LLMLAB_ENDPOINTS"
 FILE, CODE = "endpoints.yaml", "clients.py"
 USUAL_KEYS = {"messages": "ANTHROPIC_API_KEY", "chat_completions": "OPENAI_API_KEY"}  # at an address given by hand

@@ -14,8 +14,6 @@ from llmlab.experiment.folder import Experiment
 from llmlab.results.results import Results
 from llmlab.stats.estimate import mean_estimate
 
-__all__ = ["prompt_cache"]
-
 
 def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats: int = 3) -> Rows:
     """The candidate of an experiment at temperature 0, asked without a cache, with it, and by a server of more slots.

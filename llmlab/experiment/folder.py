@@ -49,8 +49,6 @@ from llmlab.tracking.runs import last_logged
 from llmlab.tracking.store import store_exists
 from llmlab.watch.report import Watch
 
-__all__ = ["Asked", "Experiment", "Settings"]
-
 Variants: TypeAlias = Mapping[str, Bundle] | Bundle | None  # None = those of the folder
 
 _PARTS = (

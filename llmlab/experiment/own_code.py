@@ -15,8 +15,6 @@ from llmlab.base.errors import FileRuleError
 from llmlab.clients.base import Client
 from llmlab.scorers.base import Scorer
 
-__all__ = ["own_clients", "own_scorers"]
-
 _one_runs = threading.RLock()  # other threads wait, and find the whole module
 BUILT_IN = ("local", "offline")  # providers that llmlab answers for itself
 

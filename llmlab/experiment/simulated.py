@@ -22,8 +22,6 @@ from llmlab.production.recorder import Recorder
 from llmlab.production.rollout import Rollout
 from llmlab.production.traces import Traces
 
-__all__ = ["Truth", "simulate"]
-
 WEEK = (1.15, 1.2, 1.2, 1.15, 1.1, 0.6, 0.6)  # traffic by day of the week, Monday first
 RETURNING = 0.4  # of a day's users came before
 REPLIES = 0.05  # of all requests get a thumb, up or down

@@ -25,23 +25,6 @@ from llmlab.base.project import inside_experiment
 from llmlab.base.tables import JSON_LINES, read_csv
 from llmlab.base.yamlfile import parse_yaml
 
-__all__ = [
-    "Bundles",
-    "Cases",
-    "Kind",
-    "beir_cases",
-    "deepeval_cases",
-    "document",
-    "kind_of",
-    "langfuse_cases",
-    "langsmith_cases",
-    "listed",
-    "promptfoo_bundles",
-    "promptfoo_case",
-    "promptfoo_cases",
-    "shaped_by",
-]
-
 Arguments = ParamSpec("Arguments")
 Read = TypeVar("Read")
 Kind: TypeAlias = Literal[

@@ -18,8 +18,6 @@ from llmlab.base.documents import read_bytes
 from llmlab.base.errors import FileRuleError
 from llmlab.foreign.datasets import Cases, document, listed, promptfoo_case, shaped_by
 
-__all__ = ["Answers", "inspect_answers", "promptfoo_answers"]
-
 LARGEST_LOG_BYTES = 4_000_000_000  # unpacked
 LONGEST_LABEL_CHARS = 40
 ZSTANDARD = 93  # in a zip file

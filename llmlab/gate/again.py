@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["differences"]
-
 _RECOMPUTED = (
     *("verdict", "candidate", "baseline", "anchor", "bundle_digest", "baseline_digest", "anchor_digest"),
     *("golden_digest", "index_digest", "index_freshness", "policy_digest", "results_digest", "judges", "scorers"),

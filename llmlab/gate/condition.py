@@ -12,8 +12,6 @@ from llmlab.display.shown import Shown
 from llmlab.results.scores import two_digits
 from llmlab.stats.power import Need
 
-__all__ = ["Condition"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Condition(Shown):

@@ -19,8 +19,6 @@ from llmlab.results.results import Results
 from llmlab.stats.paired import PairedDifference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases
 
-__all__ = ["LabelledMetric", "MoreLabels", "Reading", "label_reasons", "more_labels"]
-
 
 class Reading(NamedTuple):
     """A corrected figure as a gate reads it: as seen, and with what is unscored at its best and at its worst.

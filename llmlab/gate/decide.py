@@ -25,8 +25,6 @@ from llmlab.gate.validity import case_reasons, earlier_reasons, invalid_reasons,
 from llmlab.results.results import Results
 from llmlab.stats.power import SAVED_AT_LEAST, Need, NeededCases, more_repeats, needed_cases
 
-__all__ = ["GatePolicy"]
-
 
 class GatePolicy(Rules):
     """The rules of a release, and the decision by them; the fields are those of `Rules`."""

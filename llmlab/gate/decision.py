@@ -31,8 +31,6 @@ from llmlab.gate.looks import Look, Price
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 
-__all__ = ["Decision", "Receipt", "ReceiptCondition", "ci_facts", "versions"]
-
 PACKAGES = ("llmlab", "numpy", "scipy", "pandas", "pydantic")
 _CI = {  # what a CI system says of the job, by its own variables
     "GITHUB_ACTIONS": ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA", "GITHUB_REF", "GITHUB_ACTOR"),

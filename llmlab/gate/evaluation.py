@@ -32,8 +32,6 @@ from llmlab.stats.paired import PairedDifference, mean_difference, relative_marg
 from llmlab.stats.power import Need, Spread, would_show
 from llmlab.stats.standard_error import TOO_FEW_DF, StandardError, standard_error
 
-__all__ = ["evaluate"]
-
 Chosen = NDArray[np.bool_]  # which cases
 
 

@@ -17,19 +17,6 @@ from llmlab.base.verdict import Verdict
 from llmlab.bundle.bundle import TRIED, Bundle
 from llmlab.display.shown import Shown
 
-__all__ = [
-    "COUNTED",
-    "MISSING",
-    "NONE_HERE",
-    "NOT_ASKED",
-    "Ledger",
-    "Look",
-    "Price",
-    "level_of_look",
-    "price_of_looking",
-    "tried_before",
-]
-
 MISSING = "MISSING"  # the verdict of a look that the ledger numbered and has no more
 COUNTED, NONE_HERE, NOT_ASKED = "counted", "no ledger here", "--no-ledger"  # what a receipt says of earlier looks
 SAME_FAMILY_FROM = 0.5  # share of the smaller golden set's cases that both have

@@ -20,8 +20,6 @@ from llmlab.base.project import utc
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import Rules
 
-__all__ = ["JudgePassport", "Limit", "Measured", "PassportCheck", "passport_reasons"]
-
 Moment = Annotated[str, Field(min_length=10)]
 Digest = Annotated[str, Field(min_length=8)]
 

@@ -20,21 +20,7 @@ from llmlab.base.yamlfile import OfFile
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
-from llmlab.results.scores import Aggregation
-
-__all__ = [
-    "Anchor",
-    "Arms",
-    "Categories",
-    "Floor",
-    "IndexRule",
-    "Promotion",
-    "Requirement",
-    "Rules",
-    "age_limit",
-    "explored",
-    "relative_share",
-]
+from llmlab.stats.estimate import Aggregation
 
 DEFAULT_ALIAS = "production"
 _LATER = ("candidates", "holdout")  # rules that came after 0.1: a policy without them keeps its digest

@@ -19,8 +19,6 @@ from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import POWER, Spread, detectable, would_show
 
-__all__ = ["Proposal", "propose", "propose_for_cases"]
-
 LARGEST_MARGIN = 0.1  # share of a metric's range above which nobody would call it harmless
 USUAL_SD = 0.45  # of the difference per case of pass/fail scores: 20% of the cases change sides
 LEAST_EFFECT = 0.02  # share of a metric's range below which a gain is hardly worth a release

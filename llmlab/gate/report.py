@@ -11,8 +11,6 @@ from llmlab.display.markdown import markdown, markdown_table
 from llmlab.gate.decision import Decision
 from llmlab.results.results import Results
 
-__all__ = ["to_junit", "to_markdown"]
-
 MOST_FLIPS = 5
 SHOWN_CHARS = 140
 

@@ -22,8 +22,6 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 
-__all__ = ["case_reasons", "earlier_reasons", "invalid_reasons", "judges_of"]
-
 UNTAGGED = "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
-__all__ = ["Case", "GoldenSet", "is_held_out"]
-
 _HALF_PAIR = re.compile("[\ud800-\udfff]")  # no UTF-8 file can carry half of a surrogate pair but as an escape
 _FIELDS = ("id", "inputs", "expected", "relevant", "tags", "cluster", "weight", "source")
 

@@ -19,17 +19,6 @@ from llmlab.bundle.chat import is_chat, is_parts
 from llmlab.bundle.template import Inserted, fill, pieces, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
-__all__ = [
-    "check_cases",
-    "leaks",
-    "refuse_secrets",
-    "same_requests",
-    "sent_as_json",
-    "signature",
-    "unasked",
-    "unfilled",
-]
-
 PASSAGES = "passages"  # what retrieval fills in
 HINTS = {
     PASSAGES: "; passages need a `retrieval:` in the bundle",

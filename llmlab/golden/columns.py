@@ -18,8 +18,6 @@ from llmlab.base.tables import Table, read_csv, read_parquet, read_table, text_o
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["ExpectedIs", "Inputs", "RowError", "is_missing", "native", "of_dataset", "of_file", "rows_of"]
-
 ExpectedIs: TypeAlias = Literal["facts", "text", "json"]
 Inputs: TypeAlias = Sequence[str] | Mapping[str, str]  # names of columns, or placeholder -> name
 

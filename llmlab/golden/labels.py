@@ -27,8 +27,6 @@ from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown
 
-__all__ = ["Label", "Labels", "Worklist", "read_labels", "same_way_round", "text_digest", "write_labels"]
-
 DIGEST_CHARS = 16
 
 

@@ -23,8 +23,6 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 from llmlab.scorers.source import code_digest
 
-__all__ = ["Action", "Guard", "Side", "guard", "guarded"]
-
 Side = Literal["input", "output"]
 Action = Literal["refuse", "answer", "redact", "append", "flag"]
 REFUSAL = "I cannot help with this request."

@@ -33,8 +33,6 @@ from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference
 
-__all__ = ["Cascade", "Frontier", "cascade", "frontier"]
-
 CHEAP, STRONG = "cheap", "strong"  # steps of a cascade's answer
 MOST_THRESHOLDS = 6
 RECOVERED = (0.5, 0.8)  # shares of the gap, after RouteLLM's CPT(50%) and CPT(80%)

@@ -26,8 +26,6 @@ from llmlab.guards.applying import Guard, Ruling
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["GuardMeasures", "LabelledText", "injections", "measure"]
-
 Bools = npt.NDArray[np.bool_]
 
 AT_ONCE = 8

@@ -37,8 +37,6 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AnchorCheck", "as_judged", "calibrate", "check_anchors", "graded_frame"]
-
 LEVEL = 0.99  # drift is looked for again and again, so a single look must be rarely wrong
 KAPPA_AT_LEAST = 0.8  # of a judge with itself
 Unused = dict[tuple[str, ...], tuple[Label, ...]]  # labels by what they are of; each counts once, and is taken out

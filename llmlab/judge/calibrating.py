@@ -23,8 +23,6 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["calibrate_scores", "calibrate_verdicts"]
-
 RESAMPLES = 2000
 Columns: TypeAlias = "dict[str, pd.Series[Any]]"  # a column for each part that it plays, under the table's own name
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})

@@ -25,21 +25,6 @@ from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.correction import Correction
 from llmlab.stats.estimate import Estimate
 
-__all__ = [
-    "LIMITS_GRADES",
-    "LIMITS_PREFERENCES",
-    "Calibration",
-    "Corrected",
-    "ScoreGroup",
-    "VerdictGroup",
-    "corrected",
-    "corrected_difference",
-    "corrected_rate",
-    "passport",
-    "verdict",
-    "with_labels",
-]
-
 WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
 LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
 LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}

@@ -38,8 +38,6 @@ from llmlab.results.results import Results
 from llmlab.scorers.grounding import says_nothing, statements
 from llmlab.search.corpus import Corpus
 
-__all__ = ["CONTEXT_RUBRICS", "context_judge", "context_verdicts", "score_context"]
-
 NO_PASSAGES = "(nothing was retrieved)"
 SHOWN_CHARS = 200  # of a statement that is not supported, in the explanation
 _OF_OWN_WORDS = {"judged_groundedness"}  # of what the model wrote itself; passages and expected facts are not

@@ -43,24 +43,6 @@ from llmlab.search.index import build_index
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Instrument",
-    "Kind",
-    "Opinion",
-    "ask",
-    "attached",
-    "check_judgeable",
-    "family",
-    "framed",
-    "judge_metric",
-    "passages_of",
-    "prefer",
-    "score",
-    "verdict_frame",
-    "warn_of_kinship",
-    "without_a_call",
-]
-
 Kind: TypeAlias = Literal["pointwise", "pairwise"]  # whether a judge grades one answer or names the better of two
 CODE_CHARS = 16
 NO_TEXT = "(no text: the model refused to answer)"

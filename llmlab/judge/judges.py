@@ -39,8 +39,6 @@ from llmlab.judge.parsing import Verdict, parse_preference, parse_score
 from llmlab.judge.rubrics import Rubric, rubric
 from llmlab.results.results import Results
 
-__all__ = ["Judge"]
-
 MAX_TOKENS = 600
 JSON_PROVIDERS = frozenset({"azure", "azure_openai", "deepseek", "fireworks", "groq", "mistral", "openai", "together"})
 JSON_REPLY: Mapping[str, Any] = {"type": "json_object"}

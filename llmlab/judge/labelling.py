@@ -30,17 +30,6 @@ from llmlab.stats.agreement import agreement, cohen_kappa
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.estimate import Estimate
 
-__all__ = [
-    "Item",
-    "LabellerAgreement",
-    "PairOfLabellers",
-    "Session",
-    "between_labellers",
-    "label_grades",
-    "label_preferences",
-    "to_label",
-]
-
 LOCK_TIMEOUT_S = 20.0
 Value = int | Literal["left", "right", "tie"]
 SIDES: Mapping[str, Value] = {"1": "left", "2": "right", "0": "tie"}

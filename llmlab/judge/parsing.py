@@ -24,8 +24,6 @@ from typing import Any, NamedTuple, TypeAlias
 from llmlab.base.cells import plain
 from llmlab.display.shown import Shown
 
-__all__ = ["Verdict", "parse_preference", "parse_score"]
-
 LONGEST_REPLY_CHARS = 100_000  # a longer one is no verdict but a fault
 LONGEST_LONE_CHARS = 80
 MOST_OBJECTS = 50  # places where a closing JSON object is looked for

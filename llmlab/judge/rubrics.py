@@ -12,8 +12,6 @@ from types import MappingProxyType
 
 from llmlab.display.shown import Shown
 
-__all__ = ["RUBRICS", "Rubric", "rubric"]
-
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 
 

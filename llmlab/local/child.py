@@ -16,8 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["proof_of"]
-
 LINGER_S = 2.0
 LOOK_EVERY_S = 0.2
 MOST_TOKENS = 512  # of an answer whose request sets no bound

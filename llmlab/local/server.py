@@ -26,8 +26,6 @@ from llmlab.base.private import excerpt
 from llmlab.local import child
 from llmlab.local.setup import CPU_FLAGS, LocalModel, LocalModelError
 
-__all__ = ["Lease", "hold"]
-
 START_TIMEOUT_S = 30.0
 HANDSHAKE_S = 2.0
 ERROR = " E "  # after the time, in a line of the server

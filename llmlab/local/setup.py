@@ -22,8 +22,6 @@ from pathlib import Path
 from llmlab.base.errors import LlmlabError
 from llmlab.base.project import located
 
-__all__ = ["LocalModel", "LocalModelError", "absence", "checked", "install", "package_file"]
-
 LOCK = Path(__file__).with_name("requirements.lock")
 OWN = "path:"  # before a GGUF of the user's own
 SMALL = "smollm2-135m-instruct"

@@ -22,8 +22,6 @@ from llmlab.local.setup import GET_IT, LocalModelError, absence, checked, packag
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VECTORS", "LocalVectors"]
-
 VECTORS = "wordllama-256"
 TABLE = ("wordllama", "weights/l2_supercat_256.safetensors")
 TABLE_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"

@@ -16,8 +16,6 @@ from llmlab.base.project import pii_policy, project_root
 from llmlab.display.html import html_image
 from llmlab.tracking.screening import redactor
 
-__all__ = ["SCHEME", "cut_outputs", "keep_html", "register_keeper"]
-
 SCHEME = "llmlab-kept:"  # papermill hands paths that start like this to the keeper below
 WRITE_EVERY_S = 1.0
 LARGEST_OUTPUTS_BYTES = 4_000_000

@@ -20,8 +20,6 @@ from llmlab.base.private import Secrets, scrub, secrets_now
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Shown
 
-__all__ = ["VERDICT_FILE", "kernel_manager_class", "load_ipython_extension", "verdict_word"]
-
 VERDICT_FILE = "LLMLAB_VERDICT_FILE"
 _OUTPUTS = {"stream", "display_data", "execute_result", "update_display_data", "error"}
 SHUTDOWN_WAIT_S = 2.0  # an interrupted job has five seconds in all

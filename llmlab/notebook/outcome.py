@@ -19,8 +19,6 @@ from llmlab.base.verdict import Verdict
 from llmlab.display.markdown import markdown, markdown_block
 from llmlab.display.shown import Shown
 
-__all__ = ["CellRun", "NotebookRun", "check_reports", "to_junit", "to_markdown", "told_in"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRun:

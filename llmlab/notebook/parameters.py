@@ -21,8 +21,6 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from llmlab.base.errors import FileRuleError
 from llmlab.display.shown import Shown
 
-__all__ = ["Parameter", "parse_parameters", "read_parameters", "tags_of", "whole"]
-
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _PLAIN_TYPES = (bool, int, float, str, list, dict)
 _TYPES: dict[str, Any] = {"None": None, **{plain.__name__: plain for plain in _PLAIN_TYPES}}

@@ -24,8 +24,6 @@ from llmlab.notebook.outcome import CellRun, NotebookRun
 from llmlab.notebook.parameters import parse_parameters, read_parameters, tags_of, whole
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Store, open_store, reported
 
-__all__ = ["read_notebook", "run_notebook"]
-
 EXPERIMENT = "notebooks"
 LONGEST_PARAM_CHARS = 500
 

@@ -33,8 +33,6 @@ from llmlab.results.scores import Metric, ScoreTable, scale_of
 from llmlab.results.summary import case_mean
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["forest", "frontier", "quality_against"]
-
 LONGEST_METRIC_CHARS = 90
 LABEL_LINE_CHARS = 32
 LONGEST_CANDIDATE_CHARS = 60  # fits in three lines wherever they break

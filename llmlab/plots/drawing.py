@@ -17,20 +17,6 @@ from matplotlib.font_manager import fontManager
 
 from llmlab.base.cells import plain
 
-__all__ = [
-    "COLOURS",
-    "CYCLE",
-    "Picture",
-    "arms",
-    "beside",
-    "picture",
-    "short_name",
-    "styled",
-    "titled",
-    "told_apart",
-    "wrapped",
-]
-
 # Okabe & Ito (2008): told apart with any common colour blindness, and in grey print
 COLOURS = {
     "blue": "#0072B2",

@@ -12,8 +12,6 @@ from llmlab.plots.drawing import COLOURS, Picture, arms, picture, styled, titled
 from llmlab.results.results import Results
 from llmlab.stats.estimate import Estimate, mean_estimate, wilson_rate
 
-__all__ = ["agreement_matrix", "raw_and_corrected", "score_against_length", "swap_consistency"]
-
 LENGTH_BINS = 4
 
 

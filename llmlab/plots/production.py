@@ -27,8 +27,6 @@ from llmlab.stats.estimate import score_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["boundary", "outcomes", "over_time", "timeline"]
-
 MOST_MOVES = 40
 _MOVES = {"promote": ("o", "blue"), "rollback": ("v", "vermillion"), "adopt": ("s", "purple"), "FORCED": ("X", "black")}
 Z_95 = 1.959964

@@ -11,8 +11,6 @@ from llmlab.plots.drawing import CYCLE, Picture, arms, beside, picture, short_na
 from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.retrieval.variants import RunMetrics
 
-__all__ = ["by_k", "losses"]
-
 NAMES = {"P": "precision", "R": "recall", "HitRate": "questions with a hit", "Success": "questions with a hit"}
 LONGEST_NAME_CHARS = 24
 LEGEND_CHARS = 96  # side by side below a figure

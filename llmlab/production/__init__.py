@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from llmlab.production.lines import Step as Step
     from llmlab.production.lines import Trace as Trace
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
+    from llmlab.production.recorder import Arm as Arm
     from llmlab.production.recorder import Recorder as Recorder
     from llmlab.production.recorder import forget as forget
-    from llmlab.production.rollout import Arm as Arm
     from llmlab.production.rollout import Rollout as Rollout
     from llmlab.production.rollout import log as log
     from llmlab.production.service_metrics import Figures as Figures

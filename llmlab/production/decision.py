@@ -27,8 +27,6 @@ from llmlab.stats.paired import PairedDifference
 from llmlab.stats.sequential import SplitCheck
 from llmlab.stats.standard_error import t_quantile
 
-__all__ = ["Action", "Reading", "RolloutDecision", "RolloutReceipt"]
-
 
 class Action(StrEnum):
     """What a decision on a rollout says to do; `verdict` is the same in the words of every other verdict."""

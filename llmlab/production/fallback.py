@@ -39,8 +39,6 @@ from llmlab.registry.serving import Served, load
 from llmlab.registry.versions import find
 from llmlab.tracking.store import store_exists
 
-__all__ = ["Breaker", "Fallback"]
-
 CATALOGUE = "experiments/models.yaml"
 JITTER = 0.25  # a rest lasts from this share less to this share more, so that processes do not probe together
 GONE = 404  # the model, or the deployment

@@ -16,8 +16,6 @@ from typing import Any, Literal
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_yaml
 
-__all__ = ["OWN", "Format", "formats", "sniffed"]
-
 Field = tuple[tuple[str, ...], Callable[[Any], Any]]
 What = Literal["requests", "spans", "signals"]
 OWN = "llmlab"  # the format of our own lines

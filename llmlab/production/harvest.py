@@ -31,8 +31,6 @@ from llmlab.tracking.screening import redactor
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Harvest", "as_results", "harvested"]
-
 LOW = 0.5  # below this a judge's share, such as groundedness, is low
 VARIANT = "production"
 _WRITTEN = ("text", "error", "tool_calls")  # of an answer, where users may be named

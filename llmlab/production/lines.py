@@ -33,25 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "AMOUNTS",
-    "SIGNAL",
-    "TEXTS",
-    "Problems",
-    "Step",
-    "Trace",
-    "blocks",
-    "gathered",
-    "numbers_of",
-    "objects",
-    "schema",
-    "seconds_of",
-    "settled",
-    "signals_of",
-    "table_of",
-    "trace_of",
-]
-
 BLOCK_BYTES = 8_000_000
 PLACES_SHOWN = 5
 LATE_S = 3600.0

@@ -22,17 +22,6 @@ from llmlab.base.yamlfile import OfFile
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
 
-__all__ = [
-    "AMOUNTS",
-    "BAD_SIGNALS",
-    "SHARES",
-    "Enrolment",
-    "Outcome",
-    "RolloutPolicy",
-    "require_known",
-    "require_share",
-]
-
 SHARES = ("error_rate", "refusal_rate", "guard_rate", "retry_rate", "negative_signals", "response_rate")
 AMOUNTS = ("cost_usd", "latency_s", "first_token_s", "input_tokens", "output_tokens")  # of what a request takes
 BAD_SIGNALS = frozenset({"personal", "regenerated", "edited", "index_lag_days"})  # less of them is better

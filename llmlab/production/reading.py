@@ -24,8 +24,6 @@ from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects,
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["folded", "from_files", "from_objects", "from_table"]
-
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")
 PAGES = ("data", "traces", "runs")  # of an API: the field that has the rows
 PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}

@@ -49,8 +49,6 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Arm", "Recorder", "forget", "open_request", "pseudonym"]
-
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
 WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
 LONGEST_ERROR_CHARS = 400

@@ -49,8 +49,6 @@ from llmlab.tracking.spool import Picture
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Arm", "Rollout", "decide", "log"]
-
 CROSSED_AT_MOST = 0.001  # of the units: more means that the assignment is not what the rules say
 MISSING_AT_MOST = 0.05  # of an arm's values: more may hide any harm
 FEWEST_CARRIERS = 10  # units that carry most requests: with fewer, intervals are too narrow

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Figure", "Figures", "figures_of"]
-
 GROUPS_AT_MOST = 1000
 GROUPS_SHOWN, CODES_SHOWN = 7, 20
 DAY = timedelta(days=1)

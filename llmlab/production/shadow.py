@@ -16,8 +16,7 @@ from llmlab.base.numbers import counted
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation
 from llmlab.production.policy import Outcome, require_known
-from llmlab.production.recorder import Recorder
-from llmlab.production.rollout import Arm
+from llmlab.production.recorder import Arm, Recorder
 from llmlab.production.units import metric_of, values_of
 from llmlab.results.comparing import compare_tables
 from llmlab.results.comparison import Comparison
@@ -25,8 +24,6 @@ from llmlab.results.scores import CaseGroups, ScoreTable, score_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["Shadow", "compare_shadow", "stubbed"]
 
 SUFFIX = ":shadow"  # of the request id of the second answer
 METRICS = ("error_rate", "refusal_rate", "cost_usd", "latency_s", "output_tokens")

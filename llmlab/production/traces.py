@@ -28,8 +28,6 @@ from llmlab.tracking.reports import read_traces
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Traces"]
-
 ROWS_SHOWN = 10
 _SHOWN = ("time", "request_id", "unit_id", "service", "arm", "status", "latency_s", "cost_usd", "text")
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["ArmUnits", "Enrolled", "PerUnit", "enrolled", "in_unit", "metric_of", "values_of"]
-
 DAY_S = 86_400
 ARMS = ("baseline", "candidate")
 _FEEDBACK = ("signals.thumbs", "signals.regenerated", "signals.edited")

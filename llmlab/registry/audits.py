@@ -24,8 +24,6 @@ from llmlab.registry.versions import read_bundle, sha256
 from llmlab.tracking.ledger import gaps
 from llmlab.tracking.store import reported
 
-__all__ = ["Audit", "Finding", "audit"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Finding(Shown):

@@ -24,8 +24,6 @@ from llmlab.tracking.store import Store, client_of, link, named_uri, open_store,
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["HISTORY", "Registry", "Version", "alias_of", "is_name", "name_and_alias", "open_registry", "retried"]
-
 HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
 RETRIES = 8
 _CLASHES = ("database is locked", "deadlock", "could not serialize", "Giving up after", "UNIQUE constraint failed")

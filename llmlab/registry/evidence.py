@@ -57,8 +57,6 @@ from llmlab.tracking.runs import (
 from llmlab.tracking.screening import redacted_cases, redactor
 from llmlab.tracking.store import reported
 
-__all__ = ["Claim", "Evidence", "check"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:

@@ -25,8 +25,6 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 from llmlab.tracking.reach import SILENCE_S, sqlite_path, trust
 from llmlab.tracking.store import client_of, local_file
 
-__all__ = ["light_client"]
-
 SCHEMA = "dc11669786a5"  # the migration after which the tables are as they are written here
 MISSING, THERE = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 LOCK_S = 5.0  # another writer is waited for so long

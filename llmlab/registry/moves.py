@@ -30,8 +30,6 @@ from llmlab.registry.connection import HISTORY, Registry, Version, retried
 from llmlab.registry.versions import sha256
 from llmlab.tracking.store import link, reported
 
-__all__ = ["UNREADABLE", "History", "Kind", "Move", "make_move", "now", "read_history", "settle"]
-
 Kind = Literal["promote", "rollback", "adopt"]
 LONGEST_REASON_CHARS = 500
 SETTLED = "settled"  # the tag of a move whose alias has been set

@@ -19,8 +19,6 @@ from llmlab.registry.registering import read_receipt, stamped
 from llmlab.registry.rollbacks import check_call, pointed
 from llmlab.registry.versions import read_bundle, resolve
 
-__all__ = ["promote"]
-
 
 def promote(
     version: Version | str,

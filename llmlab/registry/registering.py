@@ -27,8 +27,6 @@ from llmlab.registry.versions import FOLDER, artifact, find, read_bundle, sha256
 from llmlab.tracking.runs import bundle_json
 from llmlab.tracking.store import reported
 
-__all__ = ["CLOCKS_DIFFER", "UNCHECKED", "read_receipt", "register", "stamped"]
-
 UNCHECKED = ", not checked"  # behind a receipt's PASS on a version's page, until a promotion or an audit checked it
 EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its own
 CLOCKS_DIFFER = timedelta(minutes=5)

@@ -15,8 +15,6 @@ from llmlab.registry.moves import read_history
 from llmlab.registry.versions import read_bundle, resolve
 from llmlab.tracking.store import store_exists
 
-__all__ = ["arms", "ledger", "named_baseline"]
-
 
 class Against(Protocol):
     """Rules that name a baseline: an alias or a bundle's file, and what stands in until the alias exists."""

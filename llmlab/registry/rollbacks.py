@@ -14,8 +14,6 @@ from llmlab.registry.connection import Registry, Version, alias_of, open_registr
 from llmlab.registry.moves import History, Move, make_move, settle
 from llmlab.registry.versions import read_bundle
 
-__all__ = ["check_call", "history", "pointed", "rollback"]
-
 
 def rollback(
     name: str, *, alias: str = "production", to: int | None = None, reason: str, root: Path | None = None

@@ -28,8 +28,6 @@ from llmlab.registry.registering import read_receipt
 from llmlab.registry.versions import read_bundle, resolve
 from llmlab.tracking.store import store_uri
 
-__all__ = ["Served", "export", "load", "released"]
-
 Key = tuple[str, str, bool]
 _lock = threading.Lock()
 _cache: dict[Key, Served] = {}

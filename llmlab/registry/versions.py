@@ -13,8 +13,6 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.registry.connection import Registry, Version, name_and_alias
 from llmlab.tracking.store import reported
 
-__all__ = ["FOLDER", "artifact", "find", "read_bundle", "resolve", "sha256", "text_of"]
-
 FOLDER = "bundle"
 
 

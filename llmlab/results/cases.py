@@ -34,16 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "CaseView",
-    "Flips",
-    "flips",
-    "good_cells",
-    "requests_of",
-    "with_cases",
-    "worst",
-]
-
 _STATUS_CHIPS = {"ok": "good", "refused": "unsure", "truncated": "unsure", "empty": "bad", "timeout": "bad"}
 _OUTCOME_CHIPS = {"right": "good", "lucky": "unsure"}
 _MENDED, _HARMED = ("good", "better"), ("bad", "worse")  # what a case became

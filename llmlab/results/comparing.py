@@ -20,8 +20,6 @@ from llmlab.stats.burdens import holm, non_inferior, unanimous
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.power import SAVED_AT_LEAST, Need, Spread, more_repeats, needed_cases, would_show
 
-__all__ = ["compare_tables"]
-
 
 def compare_tables(
     tables: Sequence[ScoreTable],

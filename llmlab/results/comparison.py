@@ -20,8 +20,6 @@ from llmlab.stats.paired import PairedDifference
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNSCORED_AT_MOST", "Comparison", "PairedRow", "missing_notes"]
-
 UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be judged by those seen, where nothing bounds them
 ESTIMAND = "mean difference per case, over cases drawn like these"
 SENTENCES_SHOWN = 6

@@ -26,8 +26,6 @@ from llmlab.stats.paired import PairedDifference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
-__all__ = ["Classes", "cases_needed", "classes", "harm_by_category", "repeats_or_cases", "three_readings"]
-
 TAIL = 0.025  # of the two-sided 95% interval of one comparison
 WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Scores", "answers_of", "logged_answers", "logged_scores", "read_scores", "stand_ins", "unknown_bundle"]
-
 EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
 TRUTH_WORDS = {
     **dict.fromkeys(("true", "yes", "pass", "passed"), 1.0),

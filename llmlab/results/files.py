@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["Manifest", "Parts", "Shard", "joined", "ordered_frame", "read_attributes", "write_attributes", "write_part"]
-
 FORMAT = "llmlab-results-1"
 _FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
 PART, SCORES, CASES, MANIFEST = "part.parquet", "scores.parquet", "cases.parquet", "manifest.json"

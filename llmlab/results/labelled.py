@@ -26,8 +26,6 @@ from llmlab.results.scores import Metric
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LabelledScores", "corrected_line", "label_columns", "label_keys"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledScores:

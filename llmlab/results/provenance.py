@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-__all__ = ["JudgeRecord", "LabelsRecord", "Provenance"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeRecord:

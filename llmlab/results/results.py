@@ -21,15 +21,14 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet, is_held_out
 from llmlab.results import answers as sheets
 from llmlab.results.provenance import Provenance
-from llmlab.results.scores import RESOURCE_METRICS, Aggregation, CaseGroups, Cells, Metric, ScoreTable, score_table
+from llmlab.results.scores import RESOURCE_METRICS, CaseGroups, Cells, Metric, ScoreTable, score_table
 from llmlab.scorers.base import RESERVED, ScoreFunction, Scorer, as_scorers
 from llmlab.stats.arrays import FloatArray
+from llmlab.stats.estimate import Aggregation
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
-
-__all__ = ["Results"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "BEYOND_SEEN",
-    "RESOURCE_METRICS",
-    "Aggregation",
-    "CaseDesign",
-    "CaseGroups",
-    "Cells",
-    "Metric",
-    "ScoreTable",
-    "above_share",
-    "scale_of",
-    "score_table",
-    "two_digits",
-]
-
 # A lost answer that nothing bounds may be worse than any seen: it is taken so many standard deviations beyond. False
 # "better" where the candidate's worst 2 to 8% of 100 to 1,000 are lost, at most, for normal / uniform / gamma (2) /
 # lognormal (.6) values, and power with .5% of 1,000 lost at random (simulated):

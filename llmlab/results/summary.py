@@ -33,24 +33,6 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "LATENCIES",
-    "Bill",
-    "PerVariant",
-    "Summary",
-    "age_of",
-    "best_variant",
-    "by_tag",
-    "case_mean",
-    "consistency",
-    "cost_line",
-    "cost_per_success",
-    "failing_lines",
-    "latency_line",
-    "latency_quantiles",
-    "summarise",
-]
-
 CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
 WORST_SHOWN = 6
 FEW_SUCCEED_OR_FAIL = 10  # cases or clusters: with fewer their share is not known by its spread

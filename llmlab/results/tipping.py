@@ -12,8 +12,6 @@ from llmlab.results.scores import ScoreTable, two_digits
 from llmlab.stats.arrays import floats
 from llmlab.stats.standard_error import standard_error, t_quantile
 
-__all__ = ["Tipping", "tipping_of", "tipping_point"]
-
 
 class Tipping(NamedTuple):
     """What the unscored answers of an arm would have to be, on average, for a claim to fall: above or below a value."""

@@ -27,16 +27,6 @@ from llmlab.results.scores import CaseGroups, Metric, ScoreTable
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate
 
-__all__ = [
-    "CELLS",
-    "Attribution",
-    "Transition",
-    "any_relevant",
-    "attribute",
-    "grade_at_least",
-    "recall_at_least",
-]
-
 CELLS = ("right", "generation failure", "retrieval failure", "lucky")  # a cell's number is its place here
 UNKNOWN = -1  # no judged document, or no score
 ADVICE = {

@@ -38,8 +38,6 @@ from llmlab.stats.estimate import Estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_MEASURES", "Measure", "RetrievalMetrics", "evaluate", "parse_measure"]
-
 NAMES = ("P", "R", "HitRate", "Success", "RR", "AP", "nDCG", "nDCG_exp")
 DEEPEST = np.iinfo(np.int64).max
 NEED_CUTOFF = frozenset({"P", "R", "HitRate", "Success"})

@@ -14,8 +14,6 @@ from llmlab.search.corpus import Chunk
 from llmlab.search.index import retriever_for
 from llmlab.stats.drift import MixDrift, mix_drift
 
-__all__ = ["NO_TOPIC", "QuestionDrift", "question_drift"]
-
 NO_TOPIC = "like no golden question"
 NEIGHBOURS = 20  # looked through for one of another cluster
 

@@ -22,20 +22,6 @@ import pyarrow.compute as pc
 
 from llmlab.base.errors import DataError
 
-__all__ = [
-    "JudgedRanking",
-    "Judgements",
-    "by_descending_id",
-    "encode",
-    "first_of_pair",
-    "id_array",
-    "judged_ranking",
-    "judgements_of",
-    "keep_order",
-    "on_cores",
-    "place_in_group",
-]
-
 T = TypeVar("T")
 R = TypeVar("R")
 Ints = npt.NDArray[np.int64]

@@ -28,8 +28,6 @@ from llmlab.retrieval.rankings import encode, first_of_pair, id_array, on_cores
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_qrels", "read_run"]
-
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 HEAD_BYTES, SCAN_BYTES = 1 << 12, 1 << 19

@@ -29,8 +29,6 @@ from llmlab.stats.arrays import codes
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
-__all__ = ["RunMetrics", "by_k", "compare_runs", "of_results"]
-
 NO_ANSWER = frozenset({"error", "timeout"})
 Fetched = tuple[str, str, Sequence[str]]  # variant, case id, document ids best first
 

@@ -11,22 +11,6 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, scorer, texts_of
 
-__all__ = [
-    "all_texts",
-    "compared",
-    "contains_expected",
-    "count_words",
-    "exact",
-    "folded",
-    "mentions",
-    "mentions_expected",
-    "no_pii",
-    "not_empty",
-    "one_form",
-    "typed_alike",
-    "word_count",
-]
-
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: written without spaces
 _GLUED = _UNSPACED + "\u0e00-\u0e7f\uac00-\ud7af"  # Thai, and Hangul whose particles stick to the word
 _LETTER = re.compile(rf"[^\W{_GLUED}]")

@@ -19,8 +19,6 @@ from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
 from llmlab.scorers.declared import declared_digest
 
-__all__ = ["Score", "Scorer", "UnscoredError", "as_scorers", "score_all", "score_all_async", "scorer", "texts_of"]
-
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 RESERVED = frozenset({*ANSWER_COLUMNS, "explanations"})  # every result has these
 

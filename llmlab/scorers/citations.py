@@ -14,8 +14,6 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, scorer
 
-__all__ = ["citations_valid", "cited_ids", "cites_source"]
-
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _BRACKETS = re.compile(  # not df[0], x = [a.b], 'x' -> [a.b], [text](link), [text][ref]
     r"(?<![\w\])=])(?<!->)(?<!-> )(?<!= )\[([^\[\]\n]{1,300})\](?![(\[:])"

@@ -14,8 +14,6 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["cells", "declared_digest", "named", "plain"]
-
 DEEPEST = 20  # a value is read to this depth
 
 

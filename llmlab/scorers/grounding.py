@@ -24,8 +24,6 @@ from llmlab.scorers.citations import cited_ids
 from llmlab.scorers.refusals import is_refusal
 from llmlab.search.corpus import Document
 
-__all__ = ["cites_support", "grounded", "key_terms", "says_nothing", "statements"]
-
 SUPPORTED_FROM = 0.7  # share of a statement's weight that one document must hold
 LONGEST_SHOWN_CHARS = 120
 Texts: TypeAlias = Iterable[Document] | Mapping[str, str]  # documents as a `Corpus` holds them, or texts by their id

@@ -23,8 +23,6 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.answers import count_words, folded
 from llmlab.scorers.base import scorer
 
-__all__ = ["is_refusal", "not_refused", "refusal"]
-
 PATTERNS_FILE = Path(__file__).with_name("refusals.yaml")
 OPENING_CHARS = 600  # a refusal comes first
 OPENING_SENTENCES = 3

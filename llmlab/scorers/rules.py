@@ -12,8 +12,6 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.answers import count_words
 from llmlab.scorers.base import Score, Scorer, scorer
 
-__all__ = ["calls_tool", "json_schema", "length_between", "parsed_json", "regex", "valid_json"]
-
 
 @scorer(revision=1)
 def valid_json(case: Case, generation: Generation) -> Score:

@@ -23,8 +23,6 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.answers import all_texts, compared, mentions, typed_alike
 from llmlab.scorers.base import Score, Scorer, scorer
 
-__all__ = ["moderated", "no_injection_markers", "no_keys", "no_terms"]
-
 MODERATION = "openai/omni-moderation-latest"
 TIMEOUT_S = 10.0
 

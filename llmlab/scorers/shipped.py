@@ -9,8 +9,6 @@ from typing import Any
 from llmlab import scorers as shipped
 from llmlab.scorers.base import Scorer
 
-__all__ = ["shipped_scorer"]
-
 
 def shipped_scorer(spec: str | Mapping[str, Any], *, corpus: Any) -> Scorer:
     """The scorer that a line of `experiment.yaml` names; `corpus()` gives the documents, where it reads them.

@@ -17,8 +17,6 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.base import Score, Scorer, scorer, texts_of
 from llmlab.search.embedding import Embedder
 
-__all__ = ["Embed", "similar_to_expected"]
-
 Vectors: TypeAlias = Iterable[Any]  # one row of numbers a text: lists, or an array
 Embed: TypeAlias = Callable[[Sequence[str]], Vectors | Awaitable[Vectors]]
 

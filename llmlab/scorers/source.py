@@ -21,8 +21,6 @@ from typing import Any
 
 from llmlab.scorers.declared import cells, named, plain
 
-__all__ = ["code_digest"]
-
 _LEFT_OUT = frozenset({"ctx", "kind", "type_comment", "type_ignores", "annotation", "returns"})  # no behaviour
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _DOCUMENTED = (ast.Module, *_DEFINITIONS)

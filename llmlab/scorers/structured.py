@@ -18,8 +18,6 @@ from llmlab.scorers.answers import compared, one_form, typed_alike
 from llmlab.scorers.base import Score, Scorer, UnscoredError, scorer, texts_of
 from llmlab.scorers.rules import parsed_json
 
-__all__ = ["expected_labels", "fenced", "json_equal", "json_fields", "label", "label_of", "numbers_equal", "said_label"]
-
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n(.*?)```", re.DOTALL)
 _AROUND_LABELS = " \t\n\"'`*_.,:;!()[]{}<>#"
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?<![^\W_])(?<!\d[.,'])(?:\d+(?:[.,']\d+)*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)

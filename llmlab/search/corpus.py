@@ -26,8 +26,6 @@ from llmlab.bundle.bundle import Chunking, CorpusRef
 from llmlab.display.shown import Shown
 from llmlab.search.docstrings import package_docstrings
 
-__all__ = ["Chunk", "Corpus", "Document", "chunked"]
-
 _FIELDS = ("id", "text", "title", "group")
 _MARKDOWN_HEADING = re.compile(r"^#{1,6}\s+\S.*$", re.MULTILINE)
 _UNDERLINED_HEADING = re.compile(r"^\S.*\n[-=~^]{3,}[ \t]*$", re.MULTILINE)  # the sections of a numpy docstring

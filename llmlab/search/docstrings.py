@@ -18,8 +18,6 @@ from typing import Any
 
 from llmlab.base.errors import DataError
 
-__all__ = ["package_docstrings"]
-
 Name = tuple[str, ...]
 
 

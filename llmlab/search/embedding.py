@@ -29,8 +29,6 @@ from llmlab.search.retrievers import Hit, best_hits, cut, indexed_text, unit_row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Embedder", "Embedding", "EmbeddingClient", "EstimatingEmbedder"]
-
 TEXTS_PER_REQUEST = 64
 TEXTS_PER_ROUND = 2_048  # held in memory as stored answers at once
 REQUESTS_AT_ONCE = 8

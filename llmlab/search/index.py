@@ -20,8 +20,6 @@ from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.corpus import Chunk, Corpus, chunked
 from llmlab.search.retrievers import Hit, Hybrid, Retriever, bm25, indexed_words, tfidf
 
-__all__ = ["RETRIEVERS", "Hit", "Index", "Retriever", "build_index", "register_retriever", "retriever_for"]
-
 BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
 OF_VECTORS = ("embedder", "query_prefix", "document_prefix", "chars")  # a hybrid's options for its vectors
 FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions

@@ -25,8 +25,6 @@ from llmlab.search.retrievers import Hit, batches, best_hits, counted, indexed_t
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Lsa"]
-
 FORMAT = "lsa-1"
 KEPT_FROM_CHUNKS = 500  # fewer are computed again in no time
 LARGEST_KEPT_BYTES = 256_000_000

@@ -22,23 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-__all__ = [
-    "ByWords",
-    "Counted",
-    "Hit",
-    "Hybrid",
-    "Retriever",
-    "batches",
-    "best_hits",
-    "bm25",
-    "counted",
-    "cut",
-    "indexed_text",
-    "indexed_words",
-    "tfidf",
-    "unit_rows",
-]
-
 BATCH_QUERIES = 128
 
 

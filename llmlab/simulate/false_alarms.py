@@ -13,8 +13,6 @@ from llmlab.display.shown import Shown
 from llmlab.stats.estimate import wilson_rate
 from llmlab.stats.paired import mean_difference
 
-__all__ = ["FalsePositives", "false_positives"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class FalsePositives(Shown):

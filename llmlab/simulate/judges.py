@@ -21,8 +21,6 @@ from llmlab.results.provenance import JudgeRecord, Provenance
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
 
-__all__ = ["PlantedResults", "judged_arms", "judged_grades", "judged_results", "judged_scores", "judged_verdicts"]
-
 JUDGE, ANSWERS = "openai/gpt-4o-2024-08-06", "anthropic/claude-sonnet-4-20250514"  # named, never called
 
 

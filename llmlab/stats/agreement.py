@@ -35,20 +35,6 @@ from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate, rows_of_cases, wilson_rate
 from llmlab.stats.standard_error import two_sided
 
-__all__ = [
-    "ConfusionMatrix",
-    "JudgeRates",
-    "LabelsNeeded",
-    "agreement",
-    "cohen_kappa",
-    "confusion_matrix",
-    "consistency",
-    "judge_rates",
-    "kappa_bootstrap",
-    "labels_for_kappa",
-    "mcnemar",
-]
-
 FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
 POWERS = {
     "unweighted": 0,

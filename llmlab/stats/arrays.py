@@ -11,23 +11,6 @@ import numpy.typing as npt
 
 from llmlab.base.errors import DataError
 
-__all__ = [
-    "Bounds",
-    "FloatArray",
-    "GroupIndex",
-    "Values",
-    "cluster_codes",
-    "cluster_sums",
-    "codes",
-    "codes_and_sizes",
-    "floats",
-    "is_missing",
-    "open_unit",
-    "over_resamples",
-    "paired_differences",
-    "places",
-]
-
 FloatArray = npt.NDArray[np.float64]
 GroupIndex = npt.NDArray[np.intp]
 Values = Sequence[Any] | npt.NDArray[Any]

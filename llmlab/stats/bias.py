@@ -25,18 +25,6 @@ from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 from llmlab.stats.standard_error import t_tail, two_sided
 
-__all__ = [
-    "BiasSlope",
-    "LogitFit",
-    "PositionBias",
-    "clustered_contrast",
-    "length_slope",
-    "logit_fit",
-    "position_bias",
-    "self_preference",
-    "sign_flip_p",
-]
-
 STEPS = 50
 NO_NOISE = 1e-9  # a standard error of rounding alone
 SEPARATED = 25.0  # a linear predictor beyond this means fitted probabilities of 0 or 1

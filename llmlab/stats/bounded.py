@@ -37,16 +37,6 @@ from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, c
 from llmlab.stats.estimate import Estimate, score_interval
 from llmlab.stats.standard_error import StandardError, case_weights, standard_error, t_quantile, t_tail, two_sided
 
-__all__ = [
-    "BoundedMean",
-    "bounded_mean",
-    "carriers",
-    "effective_cases",
-    "enough_differ",
-    "share_estimate",
-    "share_p_above",
-]
-
 Sides = tuple[FloatArray, FloatArray]  # what each case gained, and what it lost; of shares hits and misses
 
 TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds

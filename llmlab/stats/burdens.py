@@ -17,8 +17,6 @@ from llmlab.base.numbers import ROUNDING
 from llmlab.base.verdict import Verdict
 from llmlab.stats.paired import PairedDifference
 
-__all__ = ["PLANNED_GAIN", "holm", "non_inferior", "reaches", "superior", "unanimous"]
-
 PLANNED_GAIN = 1.5  # times min_effect: were that itself the truth, `superior` would PASS half the time at any n
 
 

@@ -40,8 +40,6 @@ from llmlab.stats.bounded import BoundedMean, bounded_mean, effective_cases, eno
 from llmlab.stats.estimate import Estimate, wilson_rate
 from llmlab.stats.standard_error import FEW_DF, case_weights, skew_notes, standard_error, two_sided
 
-__all__ = ["Correction", "ppi_difference", "ppi_mean", "rogan_gladen"]
-
 FEW_LABELS = 50  # below: Student's t and a cross-fitted lambda
 RARE = 10  # labels of a kind: with fewer, 95% intervals covered 83 to 93% in simulations
 _FOLDS = 5

@@ -15,8 +15,6 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import p_text
 from llmlab.display.shown import Shown
 
-__all__ = ["MixDrift", "mix_drift"]
-
 FEWEST_EXPECTED = 5
 MODERATE, LARGE = 0.10, 0.25  # the usual reading of PSI (Siddiqi 2006, Credit Risk Scorecards)
 SHOWN_BELOW = 0.01  # p: drift is looked for again and again

@@ -26,8 +26,6 @@ from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.standard_error import StandardError, case_weights, standard_error, two_sided
 
-__all__ = ["Effect", "Effects", "factor_effects", "quantile", "quantile_difference", "ratio_change", "ratio_of_sums"]
-
 OF_SUMS = "of sums, log ratio by the delta method"
 LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
 LEAST_CLUSTERS = 10

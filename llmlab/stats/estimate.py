@@ -15,16 +15,6 @@ from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, GroupIndex, floats
 from llmlab.stats.standard_error import skew_notes, standard_error, two_sided
 
-__all__ = [
-    "Aggregation",
-    "Estimate",
-    "mean_estimate",
-    "reduce_repeats",
-    "rows_of_cases",
-    "score_interval",
-    "wilson_rate",
-]
-
 Aggregation = Literal["mean", "majority", "all", "any"]
 
 

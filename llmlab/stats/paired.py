@@ -50,15 +50,6 @@ from llmlab.stats.standard_error import (
     two_sided,
 )
 
-__all__ = [
-    "PairedDifference",
-    "mean_difference",
-    "relative_margin_difference",
-    "sign_flips",
-    "t_difference",
-    "tables_above",
-]
-
 ENOUGH_FOR_T = 10  # cases: with fewer the degrees of freedom say it
 FEW_CARRY = 3  # cases: normal and gamma differences seldom come so uneven; of lognormal ones `skew_notes` says it
 FAR_OFF = "one to three far-off cases make most of the variation: t may be too sure of the mean"

@@ -26,19 +26,6 @@ from llmlab.stats.bounded import ENOUGH, BoundedMean
 from llmlab.stats.paired import PairedDifference, tables_above
 from llmlab.stats.standard_error import TOO_FEW_DF
 
-__all__ = [
-    "POWER",
-    "SAVED_AT_LEAST",
-    "Need",
-    "NeededCases",
-    "Spread",
-    "chance_to_show",
-    "detectable",
-    "more_repeats",
-    "needed_cases",
-    "would_show",
-]
-
 POWER = 0.8  # what "would show" and "would settle" promise
 MORE_REPEATS = 5  # of each case, that are offered instead of more cases
 SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered

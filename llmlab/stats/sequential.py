@@ -18,17 +18,6 @@ from llmlab.base.numbers import ROUNDING, Interval, number
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 
-__all__ = [
-    "ConfidenceSequence",
-    "SplitCheck",
-    "difference_sequence",
-    "linearised_ratio",
-    "ratio_sequence",
-    "sequential_split_check",
-    "split_check",
-    "units_to_settle",
-]
-
 SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
 Z_OF_80_PERCENT = 0.84
 FEWEST_UNITS = 50  # per arm, below which the asymptotic sequence says nothing

@@ -19,21 +19,6 @@ from scipy import special
 from llmlab.base.errors import DataError
 from llmlab.stats.arrays import FloatArray, GroupIndex, cluster_codes, cluster_sums, codes_and_sizes, floats, open_unit
 
-__all__ = [
-    "FEW_DF",
-    "TOO_FEW_DF",
-    "StandardError",
-    "bell_mccaffrey_df",
-    "case_weights",
-    "effective_size",
-    "skew_notes",
-    "standard_error",
-    "t_quantile",
-    "t_tail",
-    "two_sided",
-    "weighted_cr2",
-]
-
 FEW_DF = 10.0  # below: the interval is honest on average but leans on near-normal cluster means, so it is said
 TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
 # Skewness of the mean from which it is said. Of 100 lognormal values of sigma 1.5 (t covers 84%) it says so in 83% of

@@ -17,8 +17,6 @@ from llmlab.results.results import Results
 from llmlab.tracking.runs import newest_of_sweeps, sweep_of
 from llmlab.tracking.store import open_store, reported
 
-__all__ = ["RunChanges", "compare_runs"]
-
 BEFORE = " (before)"
 
 

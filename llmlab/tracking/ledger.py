@@ -23,8 +23,6 @@ from llmlab.results.results import Results
 from llmlab.tracking.reach import TRANSFER_S
 from llmlab.tracking.store import Store, open_store, reported
 
-__all__ = ["CASES_FILE", "cases_of", "gaps", "keep_look", "looks"]
-
 CASES_FILE = "cases.parquet"
 LOOK_TAG = "look."  # of a run: look.RESULTS.POLICY.BUNDLE, of its experiment: look.NUMBER.RESULTS.POLICY.BUNDLE
 LONGEST_TAG_CHARS = 4_900  # of an experiment; a run's may be longer

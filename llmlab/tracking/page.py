@@ -17,8 +17,6 @@ from llmlab.results.summary import Summary
 from llmlab.stats.estimate import Estimate
 from llmlab.tracking.spool import Decided
 
-__all__ = ["LONGEST_NOTE_CHARS", "VIEW", "VIEW_TAG", "Page", "view"]
-
 LONGEST_NOTE_CHARS = 1000
 VIEW = "llmlab"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # a view that MLflow opens by its key, ?viewStateShareKey=llmlab

@@ -32,19 +32,6 @@ from llmlab.base.private import scrub
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = [
-    "TRANSFER_S",
-    "check_artifacts",
-    "check_store",
-    "patient",
-    "sqlite_path",
-    "store_errors",
-    "trust",
-    "with_driver",
-    "within",
-    "without_password",
-]
-
 PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 SILENCE_S = 8.0  # and a store that says nothing after this long, whatever was asked
 TRANSFER_S = 120.0  # files may take longer

@@ -25,8 +25,6 @@ from llmlab.tracking.runs import DESCRIPTION, log_figures, mlflow_name
 from llmlab.tracking.spool import Picture, drawn
 from llmlab.tracking.store import link, open_store, pages, reported
 
-__all__ = ["LoggedReport", "log_feedback", "log_report", "read_traces"]
-
 TABLE_FILE = "table.json"
 
 

@@ -42,22 +42,6 @@ from llmlab.tracking.screening import screened
 from llmlab.tracking.spool import Decided, Entry, Picture, drawn
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 
-__all__ = [
-    "LoggedSweep",
-    "bundle_json",
-    "load",
-    "log",
-    "log_figures",
-    "measured_by",
-    "mlflow_name",
-    "newest_of_sweeps",
-    "origin",
-    "origin_tag",
-    "signed_text",
-    "sweep_of",
-    "sync",
-]
-
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
 LONGEST_CELL_CHARS = 2_000
 MOST_TABLE_ROWS = 2_000

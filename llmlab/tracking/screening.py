@@ -21,8 +21,6 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import refuse_secrets
 from llmlab.results.results import Results
 
-__all__ = ["redacted_cases", "redactor", "screened"]
-
 _JSON_COLUMNS = ("explanations", "tool_calls", "steps")
 _TEXT_COLUMNS = ("case_id", "text", "thought", "error")
 

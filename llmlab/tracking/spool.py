@@ -21,8 +21,6 @@ from llmlab.gate.decision import Decision, Receipt
 from llmlab.gate.looks import Look
 from llmlab.results.results import Results
 
-__all__ = ["Decided", "Entry", "Picture", "drawn", "keep", "spooled"]
-
 FOLDER = "spool"
 
 

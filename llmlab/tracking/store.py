@@ -41,23 +41,6 @@ from llmlab.tracking.reach import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = [
-    "COMPLETION_TAG",
-    "NOTEBOOK",
-    "NOTEBOOK_RUN_ID",
-    "Status",
-    "Store",
-    "client_of",
-    "link",
-    "local_file",
-    "named_uri",
-    "open_store",
-    "opened",
-    "reported",
-    "store_exists",
-    "store_uri",
-]
-
 COMPLETION_TAG = "llmlab.logged"  # "whole" once everything of a run has been written
 NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # environment of a notebook's kernel: the MLflow run that stands for it
 NOTEBOOK = "LLMLAB_NOTEBOOK"  # and the notebook's path, as reports name it

@@ -21,14 +21,13 @@ from llmlab.base.words import words
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.retrieval.questions import NO_TOPIC
 from llmlab.search.corpus import Chunk
-from llmlab.search.index import Retriever, retriever_for
+from llmlab.search.index import retriever_for
+from llmlab.search.retrievers import Retriever
 from llmlab.stats.burdens import holm
 from llmlab.stats.drift import MODERATE, MixDrift, mix_drift
 from llmlab.watch.policy import DAY, PAGES, WEEK, WatchPolicy
 from llmlab.watch.readings import MOST_ROWS, Reading, State
 from llmlab.watch.windows import Requests, Traffic, question_of
-
-__all__ = ["Embed", "Topics", "read_drift"]
 
 BINS = 10  # of a number: tenths of the days before
 SHARE_UP = 0.02  # of units: what a new topic must bring

@@ -23,8 +23,6 @@ from llmlab.display.shown import Shown
 from llmlab.gate.policy import Age, Margin, Word
 from llmlab.production.policy import SHARES, Multiple, require_known, require_share
 
-__all__ = ["DRIFTS", "FACTS", "PAGES", "Reference", "WatchPolicy", "WatchRule", "duration"]
-
 Drift = Literal["question_words", "topic", "new_topic", "answer_words", "retrieval_score", "question_embedding"]
 FACTS = ("served_model", "index_lag_days")
 OWN = ("quality", "injection_markers")  # what a rollout has not

@@ -28,8 +28,6 @@ from llmlab.stats.standard_error import StandardError, standard_error, t_quantil
 from llmlab.watch.policy import DAY, FACTS, WatchPolicy, WatchRule, duration
 from llmlab.watch.windows import Requests, Traffic, metric_named, values_named
 
-__all__ = ["Reading", "State", "read_rule", "share_bounds"]
-
 MOST_ROWS = 300  # request ids that a reading names
 FEWEST_UNITS = 5  # below, no bound is worth its name
 

@@ -36,8 +36,6 @@ from llmlab.watch.windows import Requests, Traffic, values_named
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Watch", "WatchReport"]
-
 _ORDER = list(State)
 _MOST_BUNDLES = 20
 

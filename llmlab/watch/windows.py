@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Requests", "Traffic", "metric_named", "question_of", "values_named"]
-
 TEXTS_AT_MOST = 20_000
 _OWN = {
     "quality": Metric(name="quality", higher_is_better=True),

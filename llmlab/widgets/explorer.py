@@ -17,8 +17,6 @@ from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.widgets.filter import FLIPS, ORDERS, choices, matching
 from llmlab.widgets.parts import beside, button, column, field, row
 
-__all__ = ["Explorer"]
-
 ANY = "any"
 LISTED = 200  # cases in the list at once, around the one that is shown
 STATIC_ROWS = 25

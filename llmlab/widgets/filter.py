@@ -17,8 +17,6 @@ from llmlab.results.cases import good_cells
 from llmlab.results.results import Results
 from llmlab.results.scores import Metric, ScoreTable
 
-__all__ = ["FLIPS", "ORDERS", "Choices", "Flipped", "Order", "choices", "matching"]
-
 Flipped = Literal["good to bad", "bad to good", "either way"]
 Order = Literal["as asked", "lowest first", "highest first"]
 FLIPS: tuple[Flipped, ...] = get_args(Flipped)

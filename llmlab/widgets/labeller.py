@@ -26,8 +26,6 @@ from llmlab.production.harvest import Harvest
 from llmlab.results.results import Results
 from llmlab.widgets.parts import beside, button, column, row
 
-__all__ = ["Labeller"]
-
 OPENERS = {"pointwise": label_grades, "pairwise": label_preferences}
 SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
 

@@ -17,20 +17,6 @@ from traitlets import Int
 from llmlab.display.page import html_of
 from llmlab.display.shown import Shown
 
-__all__ = [
-    "CtrlEnter",
-    "Report",
-    "beside",
-    "button",
-    "column",
-    "field",
-    "indented",
-    "row",
-    "small_field",
-    "text_area",
-    "when_settled",
-]
-
 LABEL_PX = 92
 SETTLES_S = 0.2
 

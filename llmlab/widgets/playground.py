@@ -45,8 +45,6 @@ from llmlab.widgets.parts import (
     when_settled,
 )
 
-__all__ = ["Playground"]
-
 RANDOM, TAG, FAILING = "random cases", "cases with a tag", "failing cases"
 CONCURRENCY = 16  # a sample is small, and somebody waits
 

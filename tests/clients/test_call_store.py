@@ -29,7 +29,6 @@ from llmlab.bundle.bundle import Bundle, ModelRef, Sampling
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore, call_key
 from llmlab.clients.fake import FakeClient
-from llmlab.engine.cost import stored_by_model
 from llmlab.engine.runs import run
 from llmlab.golden.cases import Case, GoldenSet
 from tests.clients.made import asking
@@ -516,7 +515,7 @@ def test_a_store_of_version_one_is_read_and_gets_a_column_for_times(tmp_path: Pa
     kept(tmp_path / "calls.sqlite", b="new")
     with CallStore(tmp_path / "calls.sqlite") as store:
         assert {key: answer.text for key, answer in store.get_many(["a", "b"]).items()} == {"a": "old", "b": "new"}
-        (stored,) = stored_by_model(store)
+        (stored,) = store.by_model()
         assert (stored.answers, stored.unpriced) == (2, 2)
         assert stored.last_at is not None
 
@@ -530,7 +529,7 @@ def test_what_is_stored_is_counted_by_model_and_forgotten_on_request(tmp_path: P
     client = FakeClient("yes", price_usd=Decimal("0.5"))
     run(bundles, golden, client=client, store=tmp_path / "calls.sqlite", progress=False)
     with CallStore(tmp_path / "calls.sqlite") as store:
-        assert {s.model: (s.answers, s.cost_usd) for s in stored_by_model(store)} == {
+        assert {s.model: (s.answers, s.cost_usd) for s in store.by_model()} == {
             "vllm/tiny": (5, 2.5),
             "vllm/large": (5, 2.5),
         }

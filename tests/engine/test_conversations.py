@@ -14,7 +14,6 @@ from llmlab.base.errors import RequestRefusedError
 from llmlab.clients.base import Generation, Request, Usage
 from llmlab.clients.call_store import CallStore
 from llmlab.engine.batch import write_batches
-from llmlab.engine.cost import stored_by_model
 from tests.clients.made import MESSAGES, WIRES, Wire, ask, asking, connected
 from tests.loopback import Loopback
 
@@ -40,7 +39,7 @@ def test_each_turn_is_sent_with_the_answers_before_it_and_all_of_them_are_counte
     assert answer.steps == ("turn 1: of 1", "turn 2: of 3", "turn 3")
     assert (answer.usage.input_tokens, answer.cost_usd, answer.latency_s) == (9, 3, 1.5)
     with CallStore(store) as calls:
-        assert [(kept.answers, kept.cost_usd) for kept in stored_by_model(calls)] == [(1, 3)]
+        assert [(kept.answers, kept.cost_usd) for kept in calls.by_model()] == [(1, 3)]
     again = ll.run(BUNDLE, GOLDEN, client=client, store=store, progress=False)
     assert next(iter(again.generations())).steps == answer.steps
     assert len(client.requests) == 3
