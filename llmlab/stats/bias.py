@@ -45,18 +45,19 @@ MISSING = -1
 
 
 class LogitFit(NamedTuple):
-    """Coefficients, standard errors and the degrees of freedom to read them with (infinite: normal)."""
+    """Coefficients, standard errors and the degrees of freedom to read each with (infinite: normal), shape (K,)."""
 
     coefficients: FloatArray
     se: FloatArray
-    df: float
+    df: FloatArray
 
 
 def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
     """Maximum likelihood of P(outcome 1) = expit(design @ b); a sentence instead where there is no finite maximum.
 
-    With `clusters` (numbered 0..G-1) the sandwich of cluster scores times G/(G-1) (N-1)/(N-K) and t with G - 1
-    degrees of freedom, as statsmodels' `Logit(...).fit(cov_type="cluster")`; else the inverse information.
+    With `clusters` (numbered 0..G-1) the sandwich of cluster scores times G/(G-1) (N-1)/(N-K), as statsmodels'
+    `Logit(...).fit(cov_type="cluster")`, read with the degrees of freedom that `clustered_contrast` gives each
+    coefficient of the weighted least squares of the last step; else the inverse information.
 
     >>> fit = logit_fit([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], outcomes=np.array([0.0, 1.0, 1.0, 1.0]))
     >>> fit
@@ -79,15 +80,18 @@ def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex |
         if np.abs(step).max() < 1e-10:
             break
     fitted = special.expit(x @ beta)
-    covariance = np.linalg.inv((x * (fitted * (1 - fitted))[:, None]).T @ x)
+    weights = fitted * (1 - fitted)
+    covariance = np.linalg.inv((x * weights[:, None]).T @ x)
     if clusters is None:
-        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=np.inf)
+        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=np.full(len(beta), np.inf))
     groups, (rows, terms) = int(clusters.max()) + 1, x.shape
     if groups < 2:
         return "one cluster only: nothing can be said about others"
     sums = _column_sums(x * (outcomes - fitted)[:, None], clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
-    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=groups - 1.0)
+    least_squares = {"response": x @ beta + (outcomes - fitted) / weights, "clusters": clusters, "weights": weights}
+    df = np.array([clustered_contrast(x, one, **least_squares).df for one in np.eye(terms)])
+    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=df)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,9 +398,9 @@ def _slope(
         return replace(blank, note=fit)
     if min(fit.se[-1], fit.se[1]) < NO_NOISE:
         return replace(blank, note="no pair differs from another, as where every verdict follows the position")
-    value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
-    half = two_sided(level, fit.df) * se
-    p_value, gold_p_value = (2 * t_tail(abs(statistic), fit.df) for statistic in (value / se, gold / gold_se))
+    (value, se, df), (gold, gold_se, gold_df) = ([float(part[i]) for part in fit] for i in (-1, 1))
+    half = two_sided(level, df) * se
+    p_value, gold_p_value = 2 * t_tail(abs(value / se), df), 2 * t_tail(abs(gold / gold_se), gold_df)
     slope = replace(blank, value=value, se=se, low=value - half, high=value + half, p_value=p_value)
     return replace(slope, gold=gold, gold_p_value=gold_p_value)
 
