@@ -45,11 +45,15 @@ MISSING = -1
 
 
 class LogitFit(NamedTuple):
-    """Coefficients, standard errors and the degrees of freedom to read each with (infinite: normal), shape (K,)."""
+    """Coefficients, standard errors and the degrees of freedom to read each with (infinite: normal), shape (K,).
+
+    `alone` says which hang on one cluster, so that nothing tells how sure they are.
+    """
 
     coefficients: FloatArray
     se: FloatArray
     df: FloatArray
+    alone: NDArray[np.bool_]
 
 
 def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
@@ -83,15 +87,17 @@ def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex |
     weights = fitted * (1 - fitted)
     covariance = np.linalg.inv((x * weights[:, None]).T @ x)
     if clusters is None:
-        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=np.full(len(beta), np.inf))
+        infinite, none = np.full(len(beta), np.inf), np.zeros(len(beta), dtype=bool)
+        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=infinite, alone=none)
     groups, (rows, terms) = int(clusters.max()) + 1, x.shape
     if groups < 2:
         return "one cluster only: nothing can be said about others"
     sums = _column_sums(x * (outcomes - fitted)[:, None], clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
     least_squares = {"response": x @ beta + (outcomes - fitted) / weights, "clusters": clusters, "weights": weights}
-    df = np.array([clustered_contrast(x, one, **least_squares).df for one in np.eye(terms)])
-    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=df)
+    slopes = [clustered_contrast(x, one, **least_squares) for one in np.eye(terms)]
+    df, alone = np.array([slope.df for slope in slopes]), np.array([slope.determined_by_one for slope in slopes])
+    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=df, alone=alone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +159,9 @@ def clustered_contrast(
     value, df = float(combination @ (root @ orthonormal)), _freedom(adjustment @ direction, leverage)
     se = math.sqrt(float(((scores @ direction) ** 2).sum()))
     half = two_sided(level, df) * se
-    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, determined_by_one=bool(alone.any()))
+    along = np.abs(np.einsum("gij,i->gj", vectors, direction)) > 1e-9 * np.linalg.norm(direction)
+    by_one = bool((alone & along).any())
+    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, determined_by_one=by_one)
 
 
 def _freedom(adjusted: FloatArray, leverage: FloatArray) -> float:
@@ -398,7 +406,9 @@ def _slope(
         return replace(blank, note=fit)
     if min(fit.se[-1], fit.se[1]) < NO_NOISE:
         return replace(blank, note="no pair differs from another, as where every verdict follows the position")
-    (value, se, df), (gold, gold_se, gold_df) = ([float(part[i]) for part in fit] for i in (-1, 1))
+    if fit.alone[-1]:
+        return replace(blank, note="it hangs on one item, or on the items of one cluster")
+    (value, se, df), (gold, gold_se, gold_df) = ([float(part[i]) for part in fit[:3]] for i in (-1, 1))
     half = two_sided(level, df) * se
     p_value, gold_p_value = 2 * t_tail(abs(value / se), df), 2 * t_tail(abs(gold / gold_se), gold_df)
     slope = replace(blank, value=value, se=se, low=value - half, high=value + half, p_value=p_value)

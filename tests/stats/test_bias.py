@@ -127,6 +127,18 @@ def test_equal_lengths_or_a_settled_outcome_leave_the_slope_undefined():
     assert "every verdict is the same" in settled.note
 
 
+def test_a_length_that_one_document_alone_has_moves_no_judge():
+    """Four long answers of one document, of which seven verdicts in eight pick the long one."""
+    rng = np.random.default_rng(0)
+    gold = rng.integers(1, 3, 40)
+    orders = [np.where(rng.random(40) < 0.7, gold, 3 - gold).tolist() for _ in range(2)]
+    orders[0][:4], orders[1][:4] = [1, 1, 1, 2], [1] * 4
+    about = {"gold": gold.tolist(), "lengths_2": [5] * 40, "clusters": [item // 4 for item in range(40)]}
+    slope = length_slope(*orders, lengths_1=[50] * 4 + [5] * 36, **about)
+    assert (slope.value, slope.note) == (None, "it hangs on one item, or on the items of one cluster")
+    assert length_slope(*orders, lengths_1=[50] * 6 + [5] * 34, **about).value is not None
+
+
 @pytest.mark.parametrize("judges", [1, 3])
 def test_a_planted_self_preference_is_recovered(judges):
     rng = np.random.default_rng(9)
