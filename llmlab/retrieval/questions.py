@@ -48,11 +48,11 @@ class QuestionDrift(Shown):
 
     def _sentence(self) -> str:
         about = f"{sum(new for _, new in self.mix.counts.values()):,} recent questions"
-        verdict = (
-            "What a release is judged on is no longer what people ask: add cases of the topics that grew."
-            if self.moved
-            else "The golden set still asks what people ask, as far as this can tell."
-        )
+        verdict = "Whether the golden set still asks what people ask cannot be told from this."
+        if self.moved:
+            verdict = "What a release is judged on is no longer what people ask: add cases of the topics that grew."
+        elif self.mix.size or self.mix._is_telling:
+            verdict = "The golden set still asks what people ask, as far as this can tell."
         return f"{about}: {self.mix._sentence()} {verdict} {len(self.unlike):,} share no word with a golden question."
 
 

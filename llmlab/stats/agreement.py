@@ -21,9 +21,9 @@ from llmlab.stats.arrays import (
     FloatArray,
     GroupIndex,
     Values,
-    cluster_codes,
     cluster_sums,
     codes,
+    codes_and_sizes,
     floats,
     is_missing,
     open_unit,
@@ -33,7 +33,7 @@ from llmlab.stats.arrays import (
 from llmlab.stats.bias import sign_flip_p
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate, mean_estimate, rows_of_cases, wilson_rate
-from llmlab.stats.standard_error import two_sided
+from llmlab.stats.standard_error import bell_mccaffrey_df, two_sided
 
 FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
 POWERS = {
@@ -196,21 +196,24 @@ def kappa_bootstrap(
     """Cohen's kappa with a percentile bootstrap interval over pairs, or over clusters.
 
     Pairs are resampled through the table of counts (a multinomial draw per resample: exact, and quick). Resamples
-    in which kappa is undefined are left out, and said.
+    in which kappa is undefined are left out, and said. Of G clusters the interval is stretched as Student's t is
+    (t / z, at the Bell-McCaffrey degrees of freedom of their sizes, times sqrt(G / (G - 1))).
 
     >>> kappa_bootstrap([1, 1, 2, 2] * 10, [1, 2, 2, 2] * 10, labels=[1, 2]).value
     0.5
     """
     cells, scored, size = _cells(human, judge, labels)
     plain = cohen_kappa(human, judge, labels=labels, weights=weights, clusters=clusters, level=level)
-    if plain.value is None or plain.value == 1.0:
+    if plain.value is None or plain.low is None or plain.value == 1.0:
         return plain  # undefined, or Wilson's bound: resamples of equal labels would all be equal
+    stretch = 1.0
     if (groups := _groups(clusters, scored)) is None:
         counts = np.bincount(cells[scored], minlength=size**2)
         tables = np.random.default_rng(seed).multinomial(plain.n, counts / plain.n, size=resamples).astype(float)
     else:
-        of_pair = cluster_codes(groups, n=len(groups))
-        n_clusters = int(of_pair.max()) + 1
+        of_pair, sizes = codes_and_sizes(groups, n=len(groups))
+        n_clusters = len(sizes)
+        stretch = two_sided(level, bell_mccaffrey_df(sizes)) / two_sided(level) * (n_clusters / (n_clusters - 1)) ** 0.5
         counts = np.bincount(of_pair * size**2 + cells[scored], minlength=n_clusters * size**2)
         per_cluster = counts.reshape(n_clusters, size**2).astype(float)
         tables = over_resamples(
@@ -218,12 +221,13 @@ def kappa_bootstrap(
         )
     values = _kappas(tables.reshape(resamples, size, size), _credit(size, weights))
     defined = values[~np.isnan(values)]
-    notes = plain.notes[:1] if plain.n < FEW_LABELS else ()
+    notes = plain.notes
     if len(defined) < resamples:
         notes += (f"{resamples - len(defined):,} of {resamples:,} resamples held one label only and were left out",)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    ends = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = (plain.value + stretch * (ends - plain.value)).clip(-1.0, 1.0).tolist()
     method = f"Cohen's kappa, {weights}, percentile bootstrap"
-    return replace(plain, low=float(low), high=float(high), method=method, notes=notes)
+    return replace(plain, low=low, high=high, method=method, notes=notes)
 
 
 def judge_rates(

@@ -33,18 +33,23 @@ MISSING = -1
 
 
 class LogitFit(NamedTuple):
-    """Coefficients, standard errors and the degrees of freedom to read them with (infinite: normal)."""
+    """Coefficients, standard errors and the degrees of freedom to read each with (infinite: normal), shape (K,).
+
+    `alone` says which hang on one cluster, so that nothing tells how sure they are.
+    """
 
     coefficients: FloatArray
     se: FloatArray
-    df: float
+    df: FloatArray
+    alone: NDArray[np.bool_]
 
 
 def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex | None = None) -> LogitFit | str:
     """Maximum likelihood of P(outcome 1) = expit(design @ b); a sentence instead where there is no finite maximum.
 
-    With `clusters` (numbered 0..G-1) the sandwich of cluster scores times G/(G-1) (N-1)/(N-K) and t with G - 1
-    degrees of freedom, as statsmodels' `Logit(...).fit(cov_type="cluster")`; else the inverse information.
+    With `clusters` (numbered 0..G-1) the sandwich of cluster scores times G/(G-1) (N-1)/(N-K), as statsmodels'
+    `Logit(...).fit(cov_type="cluster")`, read with the degrees of freedom that `clustered_contrast` gives each
+    coefficient of the weighted least squares of the last step; else the inverse information.
 
     >>> fit = logit_fit([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], outcomes=np.array([0.0, 1.0, 1.0, 1.0]))
     >>> fit
@@ -67,15 +72,20 @@ def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex |
         if np.abs(step).max() < 1e-10:
             break
     fitted = special.expit(x @ beta)
-    covariance = np.linalg.inv((x * (fitted * (1 - fitted))[:, None]).T @ x)
+    weights = fitted * (1 - fitted)
+    covariance = np.linalg.inv((x * weights[:, None]).T @ x)
     if clusters is None:
-        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=np.inf)
+        infinite, none = np.full(len(beta), np.inf), np.zeros(len(beta), dtype=bool)
+        return LogitFit(beta, np.sqrt(np.diag(covariance)), df=infinite, alone=none)
     groups, (rows, terms) = int(clusters.max()) + 1, x.shape
     if groups < 2:
         return "one cluster only: nothing can be said about others"
     sums = _column_sums(x * (outcomes - fitted)[:, None], clusters)
     robust = covariance @ (sums.T @ sums) @ covariance * (groups / (groups - 1) * (rows - 1) / (rows - terms))
-    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=groups - 1.0)
+    least_squares = {"response": x @ beta + (outcomes - fitted) / weights, "clusters": clusters, "weights": weights}
+    slopes = [clustered_contrast(x, one, **least_squares) for one in np.eye(terms)]
+    df, alone = np.array([slope.df for slope in slopes]), np.array([slope.determined_by_one for slope in slopes])
+    return LogitFit(beta, np.sqrt(np.diag(robust).clip(min=0)), df=df, alone=alone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +147,9 @@ def clustered_contrast(
     value, df = float(combination @ (root @ orthonormal)), _freedom(adjustment @ direction, leverage)
     se = math.sqrt(float(((scores @ direction) ** 2).sum()))
     half = two_sided(level, df) * se
-    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, determined_by_one=bool(alone.any()))
+    along = np.abs(np.einsum("gij,i->gj", vectors, direction)) > 1e-9 * np.linalg.norm(direction)
+    by_one = bool((alone & along).any())
+    return Contrast(value=value, se=se, df=df, low=value - half, high=value + half, determined_by_one=by_one)
 
 
 def _freedom(adjusted: FloatArray, leverage: FloatArray) -> float:
@@ -382,9 +394,11 @@ def _slope(
         return replace(blank, note=fit)
     if min(fit.se[-1], fit.se[1]) < NO_NOISE:
         return replace(blank, note="no pair differs from another, as where every verdict follows the position")
-    value, se, gold, gold_se = (float(part[i]) for i in (-1, 1) for part in (fit.coefficients, fit.se))
-    half = two_sided(level, fit.df) * se
-    p_value, gold_p_value = (2 * t_tail(abs(statistic), fit.df) for statistic in (value / se, gold / gold_se))
+    if fit.alone[-1]:
+        return replace(blank, note="it hangs on one item, or on the items of one cluster")
+    (value, se, df), (gold, gold_se, gold_df) = ([float(part[i]) for part in fit[:3]] for i in (-1, 1))
+    half = two_sided(level, df) * se
+    p_value, gold_p_value = 2 * t_tail(abs(value / se), df), 2 * t_tail(abs(gold / gold_se), gold_df)
     slope = replace(blank, value=value, se=se, low=value - half, high=value + half, p_value=p_value)
     return replace(slope, gold=gold, gold_p_value=gold_p_value)
 

@@ -29,6 +29,22 @@ def test_the_same_kind_of_questions_is_no_drift(golden):
     assert "still asks what people ask" in str(found)
 
 
+def test_of_too_few_questions_nothing_is_said_unless_they_show_it():
+    """200 golden questions on ten topics: five recent ones tell nothing, of twenty twelve on one topic do."""
+    topics = ["join", "merge", "group", "sort", "index", "plot", "time", "string", "float", "null"]
+    about = [(topic, f"how do I {topic} rows number {i} quickly {topic}") for topic in topics for i in range(20)]
+    asks = GoldenSet(
+        tuple(Case(id=str(i), inputs={"question": text}, tags=(topic,)) for i, (topic, text) in enumerate(about))
+    )
+    few = question_drift(asks, [f"how to {topic} rows" for topic in topics[:5]])
+    assert "Whether the golden set still asks what people ask cannot be told" in str(few)
+    assert "still asks what people ask, as far" not in str(few)
+    found = question_drift(asks, ["how to join rows"] * 12 + [f"how to {topic} rows" for topic in topics[1:9]])
+    assert "no longer what people ask" in str(found)
+    one = GoldenSet(tuple(Case(id=str(i), inputs={"question": f"join {i}"}, tags=("join",)) for i in range(200)))
+    assert "cannot be told" in str(question_drift(one, ["join"] * 200))
+
+
 def test_another_mix_of_topics_is_named_with_what_grew_and_what_shrank(golden):
     found = question_drift(golden, questions(golden, "time series", "windows") * 2)
     assert found.moved

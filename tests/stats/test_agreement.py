@@ -104,6 +104,28 @@ def test_clusters_of_copies_widen_kappa_as_if_each_were_one_pair():
     assert drawn.high - drawn.low == pytest.approx(once.high - once.low, rel=0.15)
 
 
+@pytest.mark.parametrize("sizes", [[20] * 10, [3, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 40]])
+def test_kappa_of_a_few_clusters_covers_the_truth_at_its_level(sizes):
+    """The judge is right in 0.75 to 0.95 of a cluster's items, half are passes: kappa is 0.7; percentiles cover 88%."""
+    rng, of_item = np.random.default_rng(5), np.repeat(np.arange(len(sizes)), sizes)
+    hits = []
+    for _ in range(300):
+        human = rng.integers(0, 2, of_item.size)
+        judge = np.where(rng.random(of_item.size) < rng.uniform(0.75, 0.95, len(sizes))[of_item], human, 1 - human)
+        kappa = kappa_bootstrap(human, judge, labels=[0, 1], clusters=of_item, resamples=500)
+        hits.append(kappa.low <= 0.7 <= kappa.high)
+    assert 0.93 <= np.mean(hits) <= 0.98
+
+
+def test_clusters_that_tell_too_little_are_told_beside_a_drawn_kappa():
+    rng, of_item = np.random.default_rng(6), np.repeat(np.arange(10), [8] * 9 + [60])
+    human = rng.integers(0, 2, of_item.size)
+    judge = np.where(rng.random(of_item.size) < 0.8, human, 1 - human)
+    assert "degrees of freedom" in kappa_bootstrap(human, judge, labels=[0, 1], clusters=of_item).notes[0]
+    alone = kappa_bootstrap(human, judge, labels=[0, 1], clusters=[0] * of_item.size)
+    assert (alone.low, alone.notes) == (None, ("one cluster only: there is no interval",))
+
+
 def test_shares_and_youdens_j_of_clustered_labels_cover_the_truth_at_their_level():
     """40 clusters of 10 in which the judge is right in 0.8 of the items on average: Beta(1.6, .4) over clusters."""
     rng, of_item = np.random.default_rng(4), np.repeat(np.arange(40), 10)

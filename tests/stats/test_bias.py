@@ -96,6 +96,21 @@ def test_a_planted_length_bias_is_covered_at_the_nominal_rate():
     assert np.mean([slope.low <= 0.8 <= slope.high for slope in slopes]) >= 0.92
 
 
+@pytest.mark.parametrize("sizes", [[10] * 6, [3, 4, 5, 6, 8, 10, 12, 15, 18, 24]])
+def test_lengths_that_come_by_cluster_are_said_to_move_a_judge_at_the_level_of_the_test(sizes):
+    """Items of a document are alike in length and in how they are judged; t of G - 1 said it in 12%."""
+    rng, of_item = np.random.default_rng(7), np.repeat(np.arange(len(sizes)), sizes)
+    shown = []
+    for _ in range(500):
+        gold, longer = rng.integers(1, 3, of_item.size), rng.normal(0, 1, len(sizes))[of_item]
+        logit = 2.0 * (gold == 1) - 1 + rng.normal(0, 1, len(sizes))[of_item]
+        orders = [np.where(rng.random(of_item.size) < 1 / (1 + np.exp(-logit)), 1, 2).tolist() for _ in range(2)]
+        lengths = {"lengths_1": longer + rng.normal(0, 0.2, of_item.size), "lengths_2": np.zeros(of_item.size)}
+        slope = length_slope(*orders, gold=gold.tolist(), **lengths, clusters=of_item.tolist())
+        shown.append(slope.p_value is not None and slope.p_value < 0.05)
+    assert 0.02 <= np.mean(shown) <= 0.085
+
+
 def test_position_p_values_are_honest_without_a_bias_and_small_with_one():
     fair = [position_bias(*_biased_judge(seed, 200)[0]).p_value < 0.05 for seed in range(500)]
     biased = position_bias(*_biased_judge(8, 400, position=1.0)[0])
@@ -110,6 +125,18 @@ def test_equal_lengths_or_a_settled_outcome_leave_the_slope_undefined():
     assert "do not vary enough" in str(same)
     settled = length_slope([1] * 5, gold=[1, 2, 2, 1, 1], lengths_1=[5, 1, 3, 4, 2], lengths_2=[3] * 5)
     assert "every verdict is the same" in settled.note
+
+
+def test_a_length_that_one_document_alone_has_moves_no_judge():
+    """Four long answers of one document, of which seven verdicts in eight pick the long one."""
+    rng = np.random.default_rng(0)
+    gold = rng.integers(1, 3, 40)
+    orders = [np.where(rng.random(40) < 0.7, gold, 3 - gold).tolist() for _ in range(2)]
+    orders[0][:4], orders[1][:4] = [1, 1, 1, 2], [1] * 4
+    about = {"gold": gold.tolist(), "lengths_2": [5] * 40, "clusters": [item // 4 for item in range(40)]}
+    slope = length_slope(*orders, lengths_1=[50] * 4 + [5] * 36, **about)
+    assert (slope.value, slope.note) == (None, "it hangs on one item, or on the items of one cluster")
+    assert length_slope(*orders, lengths_1=[50] * 6 + [5] * 34, **about).value is not None
 
 
 @pytest.mark.parametrize("judges", [1, 3])

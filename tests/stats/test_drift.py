@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency
+from scipy.stats import PermutationMethod, chi2_contingency
 
 from llmlab.base.errors import DataError
 from llmlab.stats.drift import mix_drift
@@ -35,11 +35,47 @@ def test_the_stability_index_by_hand():
     assert found.moved
 
 
-def test_rare_kinds_are_joined_for_the_test_and_stay_apart_in_the_counts():
-    found = mix_drift({"a": 60, "b": 30, "c": 2}, {"a": 30, "b": 60, "d": 3})
-    assert found.p_value == pytest.approx(chi2_contingency([[60, 30, 2], [30, 60, 3]], correction=False).pvalue)
-    assert found.counts["d"] == (0, 3)
+def test_with_rare_kinds_the_p_value_is_that_of_the_same_items_dealt_out_at_random():
+    """As scipy deals them, whatever the order of the kinds: 0.01, where the distribution of chi-square says 5e-9."""
+    table = np.array([[400, 300, 1, 0, 9], [8, 7, 0, 1, 1]])
+    theirs = chi2_contingency(table, correction=False, method=PermutationMethod(n_resamples=5_000, rng=1))
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        found = mix_drift(*(dict(zip(map(str, order), side[order].tolist(), strict=True)) for side in table))
+        assert found.chi2 == pytest.approx(theirs.statistic)
+        assert found.p_value == pytest.approx(theirs.pvalue, abs=0.01)
     assert mix_drift({"a": 5}, {"a": 9}).p_value is None
+
+
+def test_with_rare_kinds_a_move_is_shown_by_chance_at_its_level_and_psi_says_what_chance_makes():
+    """Shares from Dirichlet(0.5 .. 0.5) over 60 kinds, 2000 before and 60 now; (kinds - 1) (1/2000 + 1/60) is .9."""
+    rng = np.random.default_rng(6)
+    found = []
+    for _ in range(150):
+        shares = rng.dirichlet([0.5] * 60)
+        found.append(mix_drift(*(dict(enumerate(rng.multinomial(n, shares).tolist())) for n in (2000, 60))))
+    p_values = np.array([one.p_value for one in found])
+    assert 0.02 <= np.mean(p_values < 0.05) <= 0.08
+    assert np.mean([one.psi_by_chance for one in found]) == pytest.approx(np.mean([one.psi for one in found]), rel=0.05)
+
+
+def test_a_kind_that_grows_is_shown_though_few_of_each_are_there():
+    """Ten kinds, 200 before and 30 now; one goes from 5% to 40%."""
+    rng, shares = np.random.default_rng(7), np.array([[0.05] + [0.95 / 9] * 9, [0.4] + [0.6 / 9] * 9])
+    draws = (
+        [dict(enumerate(rng.multinomial(n, p).tolist())) for n, p in zip((200, 30), shares, strict=True)]
+        for _ in range(20)
+    )
+    assert np.mean([mix_drift(*draw).moved for draw in draws]) >= 0.85
+
+
+def test_it_says_where_even_a_large_move_would_hardly_be_shown():
+    """One of four kinds falls from 25% to 7.4%, a PSI of .25: shown in 80% of draws of 125 on each side."""
+    rng, even, moved = np.random.default_rng(8), [0.25] * 4, [0.074] + [0.926 / 3] * 3
+    draws = ([dict(enumerate(rng.multinomial(125, p).tolist())) for p in (even, moved)] for _ in range(400))
+    assert np.mean([mix_drift(*draw).size != "" for draw in draws]) == pytest.approx(0.8, abs=0.06)
+    few, many = (str(mix_drift(*[dict.fromkeys("abcd", n // 4)] * 2)) for n in (100, 140))
+    assert few.endswith("so few may not show even a large one.")
+    assert many.endswith("where nothing moved).")
 
 
 @pytest.mark.parametrize(("before", "after"), [({}, {"a": 1}), ({"a": 5}, {})])
