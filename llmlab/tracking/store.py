@@ -365,7 +365,7 @@ def _migration_lock(path: Path | None) -> Iterator[None]:
     chatter = logging.getLogger("mlflow.store.db.utils")
     level = chatter.level
     try:
-        with filelock.FileLock(path.with_name(path.name + ".lock"), timeout=MIGRATION_TIMEOUT_S):
+        with filelock.FileLock(path.with_name(path.name + ".lock"), timeout=MIGRATION_TIMEOUT_S), _made_whole(path):
             chatter.setLevel(logging.WARNING)
             yield
     except filelock.Timeout:
@@ -374,6 +374,28 @@ def _migration_lock(path: Path | None) -> Iterator[None]:
         ) from None
     finally:
         chatter.setLevel(level)
+
+
+@contextmanager
+def _made_whole(path: Path) -> Iterator[None]:
+    """A new store is made anew if whoever was making it got killed; what there was of it is kept beside.
+
+    MLflow cannot go on with a store some of whose tables are made. A mark lies beside the file until all are.
+    """
+    mark = path.with_name(path.name + ".new")
+    if mark.exists() and path.exists() and not _holds_runs(path):
+        path.replace(path.with_name(path.name + ".half-made"))
+    if not path.exists():
+        mark.touch()
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def _holds_runs(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as database:  # which also undoes what was being written at the kill
+        if not database.execute("select 1 from sqlite_master where name = 'runs'").fetchone():
+            return False
+        return database.execute("select 1 from runs limit 1").fetchone() is not None
 
 
 def ui_address() -> str:

@@ -192,6 +192,45 @@ def test_a_notebooks_run_is_closed_with_the_runs_it_left_open(project):
     assert [_status(store, run) for run in (notebook, left, other)] == ["KILLED", "KILLED", "RUNNING"]
 
 
+DIES_WHILE_IT_MAKES_A_STORE = """
+import os, sys
+from pathlib import Path
+from sqlalchemy import Engine, event
+from llmlab.tracking.store import open_store
+
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    if "CREATE TABLE datasets" in statement:
+        os._exit(9)
+
+open_store(Path(sys.argv[1]))
+"""
+
+
+def test_a_store_whose_maker_was_killed_is_made_anew(no_uri, tmp_path):
+    """MLflow itself goes no further: "table datasets already exists"."""
+    first = subprocess.run([sys.executable, "-c", DIES_WHILE_IT_MAKES_A_STORE, str(tmp_path)], check=False)
+    assert first.returncode == 9
+    store = open_store(tmp_path)
+    run = store.start_run("first", name="v1", tags={})
+    store.close_run(run)
+    assert _status(store, run) == "FINISHED"
+    assert {path.name for path in (tmp_path / "mlruns").glob("mlflow.db*")} == {
+        "mlflow.db",
+        "mlflow.db.lock",
+        "mlflow.db.half-made",
+    }
+
+
+def test_a_store_that_holds_a_run_is_never_put_aside(no_uri, tmp_path):
+    """Whatever lies beside it."""
+    store = open_store(tmp_path)
+    run = store.start_run("first", name="v1", tags={})
+    (tmp_path / "mlruns" / "mlflow.db.new").touch()
+    mlstore.client_of.cache_clear()
+    assert _status(open_store(tmp_path), run) == "RUNNING"
+
+
 @pytest.mark.slow
 def test_eight_processes_may_open_a_new_store_at_once(no_uri, tmp_path):
     """Two migrations at the same time crash with "duplicate column"."""
