@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, lru_cache, partial
 from itertools import count
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmlab import engine as room
@@ -217,14 +218,14 @@ def make_plan(
     return replace(plan, notes=(*plan.notes, *filter(None, (copies, anew))))
 
 
-def request_of(bundle: Bundle, inputs: Mapping[str, Any]) -> Request:
-    """The request of a service for these inputs; `Bundle.request` documents it."""
+def request_of(bundle: Bundle, inputs: Mapping[str, Any], *, base: str | Path = ".") -> Request:
+    """The request of a service for these inputs, corpus paths from `base`; `Bundle.request` documents it."""
     if missing := sorted(bundle.prompt.placeholders - {*inputs, "passages"}):
         raise PromptError(f"the prompt of {bundle.name!r} needs {', '.join(missing)}: bundle.request({missing[0]}=...)")
     about: dict[str, Any] = {"inputs": inputs, "bundle": bundle.digest}
     try:
         if bundle.retrieval is not None:
-            index = _serving_index(bundle.retrieval)
+            index = _serving_index(bundle.retrieval, base)
             (hits,) = index.search([fill(bundle.retrieval.query, inputs)])
             about["retrieved"] = [{"id": hit.doc_id, "score": float(hit.score)} for hit in hits]
             inputs = {**inputs, "passages": index.passages(hits)}
@@ -241,8 +242,12 @@ def _fixed_of(bundle: Bundle) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def _serving_index(config: RetrievalConfig) -> search.Index:
-    return search.build_index(config)
+def _serving_index(config: RetrievalConfig, base: str | Path) -> search.Index:
+    try:
+        return search.build_index(config, base=base)
+    except ValueError as error:
+        place = Path(base).resolve()
+        raise ValueError(f"{error} (corpus paths start from {place}: start the service where they lie)") from None
 
 
 def price_of(client: Client, bundle: Bundle, usage: Usage) -> Decimal | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from llmlab.base.background import run_in_background
 from llmlab.base.errors import TransportError
 from llmlab.clients.base import Client, Generation, Request
+from llmlab.engine.plan import request_of
 from llmlab.production.recorder import Recorder
 from llmlab.production.rollout import Rollout
 from llmlab.production.traces import Traces
@@ -64,6 +66,7 @@ def simulate(
     days: int = 14,
     units_a_day: int = 600,
     last_day: Truth | None = None,
+    base: str | Path = ".",
     seed: int,
 ) -> Traces:
     """What a service wrote that served these questions under a rollout, with each arm's truth planted.
@@ -73,6 +76,7 @@ def simulate(
         questions: texts, or the inputs of a case where a prompt takes others than `question`.
         start, days, units_a_day: from when on, how long, and how many users come on an average day.
         last_day: what is true of both arms on the last day, an incident; None = the same as before.
+        base: the folder that corpus paths of the bundles start from, `Experiment.base` of those in a folder.
     """
     rng = np.random.default_rng(seed)
     truths, planted = {"baseline": baseline, "candidate": candidate}, _Planted(client, rng)
@@ -89,7 +93,7 @@ def simulate(
                 if (key := (arm.bundle.digest, place)) not in requests:
                     asked = questions[place]
                     inputs = asked if isinstance(asked, Mapping) else {"question": asked}
-                    requests[key] = arm.bundle.request(**inputs)
+                    requests[key] = request_of(arm.bundle, inputs, base=base)
                 with suppress(TransportError), recorder.request(unit=user, arm=arm) as opened:
                     opened.line["time"] = moment.isoformat()
                     opened.line["latency_s"] = float(rng.lognormal(-0.5, 0.5)) * planted.truth.slower

@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 import llmlab as ll
+from llmlab.base.errors import PromptError
 from llmlab.experiment import Truth, simulate
 from tests.production.made import policy
 
@@ -38,6 +41,24 @@ def test_prompts_of_other_inputs_are_served_too(project):
     requests = simulate(rules, ll.FakeClient("x"), questions=asked, **given)
     assert len(requests) > 10
     assert {trace.inputs["bericht"] for trace in requests} == {"Waar is mijn pakket?"}
+
+
+def test_bundles_of_a_folder_find_their_corpus_from_there(project):
+    """As a run of the experiment does; a service's own paths start where it was started, and it is told where."""
+    docs, bundles = project / "tickets" / "docs", project / "tickets" / "bundles"
+    docs.mkdir(parents=True)
+    bundles.mkdir()
+    (docs / "returns.md").write_text("Parcels come back within 14 days.")
+    prompt, retrieval = "{{ passages }} {{ question }}", {"corpus": {"folder": "../docs"}, "retriever": "bm25"}
+    v1, v2 = (
+        ll.Bundle.from_prompt(f"{prompt} {n}", model="openai/gpt-4o-2024-08-06", retrieval=retrieval) for n in "12"
+    )
+    rules = ll.Rollout(policy=policy(), baseline=v1, candidate=v2)
+    given = {"seed": 3, "days": 1, "units_a_day": 20, "baseline": Truth(), "candidate": Truth()}
+    requests = simulate(rules, ll.FakeClient("x"), questions=["How long do parcels take?"], base=bundles, **given)
+    assert {name.partition("#")[0] for trace in requests for name in trace.answer.retrieved} == {"returns.md"}
+    with pytest.raises(PromptError, match=f"start from {project}"):
+        v1.request(question="How long?")
 
 
 def test_only_enrolled_users_are_analysed_and_their_arm_is_that_of_their_name(project):
