@@ -40,7 +40,8 @@ def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     weights = table.design(in_both)["weights"]
     se = math.hypot(*(standard_error(arm[in_both], weights=weights).se for arm in (a, b)))
     unpaired = StandardError(se=se, df=2.0 * paired.n - 2, n=paired.n, n_clusters=paired.n)
-    alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
+    method, bounds = "two samples, t test", table.metric.change_bounds
+    alone = t_difference(paired.value, unpaired, level=0.95, method=method, bounds=bounds)
     readings = {"two samples": alone, "pairs, cases independent": paired}
     last = _difference(table, baseline, candidate)
     if table.clustered:
