@@ -396,10 +396,9 @@ def _of_values(blank: Condition, table: ScoreTable, values: FloatArray, design: 
     """The floor under these values; DataError where there are fewer than two cases or clusters."""
     error, lower, bound = standard_error(values, **design), blank.higher_is_better, blank.bound
     if (bounds := table.metric.bounds) is None:
-        mean = t_difference(  # no difference between arms, which signs could tell from 0
-            float(np.average(values, weights=design["weights"])), error, level=price.asked, method="mean, t test"
-        )
-        return _resting_on(error, _of_difference(blank, mean, price))
+        value = float(np.average(values, weights=design["weights"]))  # no difference, which signs could tell from 0
+        by_t = t_difference(value, error, level=price.asked, method="mean, t test")
+        return _resting_on(error, _of_difference(blank, by_t, price))
     (mean, low, high), (_, least, most) = (
         _ends(share_estimate(values, **design, bounds=bounds, level=level)) for level in (price.asked, price.confidence)
     )
