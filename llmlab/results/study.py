@@ -69,7 +69,8 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
     have, seen = f"{counted(d.n, 'case')} you have", would_show(d, tail=TAIL)
     if seen is None:
         return Rows(rows=tuple(rows), sentence=f"The {have} are too few for any difference to show.")
-    answer = f"If the true difference is {two_digits(seen * scale)}{unit}, the {have} show it with {POWER:.0%} power"
+    power = f"{'about ' if d.n_clusters < d.n else ''}{POWER:.0%} power"
+    answer = f"If the true difference is {two_digits(seen * scale)}{unit}, the {have} show it with {power}"
     return Rows(rows=tuple(rows), sentence=f"{answer}; smaller ones are easily missed.")
 
 

@@ -36,18 +36,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from llmlab.base.cells import as_sentences
-from llmlab.base.numbers import Interval
+from llmlab.base.numbers import ROUNDING, Interval
 from llmlab.display.shown import Shown
-from llmlab.stats.arrays import (
-    ROUNDED_OFF,
-    Bounds,
-    FloatArray,
-    GroupIndex,
-    cluster_codes,
-    cluster_sums,
-    floats,
-    paired_differences,
-)
+from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, paired_differences
 from llmlab.stats.bounded import ENOUGH, FAR, BoundedMean, bounded_mean, carriers, effective_cases, enough_differ
 from llmlab.stats.standard_error import (
     TOO_FEW_DF,
@@ -265,7 +256,7 @@ def _mean(
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
     method = f"{name} paired difference, t test, {way}"
     value = float(np.average(d, weights=w))
-    value = 0.0 if abs(value) <= ROUNDED_OFF * float(np.abs(d).max()) else value  # whatever the order of the cases
+    value = 0.0 if abs(value) <= ROUNDING * float(np.abs(d).max()) else value  # whatever the order of the cases
     by_t = t_difference(value, error, level=level, method=method, bounds=bounds)
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
@@ -297,9 +288,10 @@ def _with_bounds(
     if enough_differ(d, weights, of_case=of_case, bounds=bounds, se=by_t.se):
         return by_t
     sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
-    size = effective_cases(d, weights, of_case=of_case, variance=by_t.se**2, sides=sides)
+    size, few = (effective_cases(d, weights, of_case=of_case, variance=by_t.se**2, sides=of) for of in (sides, None))
     bounded = bounded_mean(d, weights, low=bounds[0], high=bounds[1], size=size, df=by_t.df)
     notes = by_t.notes if by_t.se > 0 or by_t.value == 0 else ()  # with bounds it has a width
+    bounded = replace(bounded, few=few)
     both = replace(by_t, bounded=bounded, method=by_t.method.replace("t test", "t and score tests", 1), notes=notes)
     low, high = both.ends(by_t.level)
     return replace(both, low=low, high=high, p_value=min(1.0, 2 * min(both.p_above(0.0), both.p_below(0.0))))
