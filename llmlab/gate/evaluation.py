@@ -28,7 +28,7 @@ from llmlab.stats import burdens
 from llmlab.stats.arrays import FloatArray, paired_differences
 from llmlab.stats.bounded import share_estimate, share_p_above
 from llmlab.stats.estimate import Estimate
-from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference
+from llmlab.stats.paired import PairedDifference, mean_difference, relative_margin_difference, t_difference
 from llmlab.stats.power import Need, Spread, would_show
 from llmlab.stats.standard_error import TOO_FEW_DF, StandardError, standard_error
 
@@ -394,7 +394,9 @@ def _of_values(blank: Condition, table: ScoreTable, values: FloatArray, design: 
     """The floor under these values; DataError where there are fewer than two cases or clusters."""
     error, lower, bound = standard_error(values, **design), blank.higher_is_better, blank.bound
     if (bounds := table.metric.bounds) is None:
-        return _resting_on(error, _of_difference(blank, mean_difference(values, **design), price))
+        value = float(np.average(values, weights=design["weights"]))  # no difference, which signs could tell from 0
+        by_t = t_difference(value, error, level=price.asked, method="mean, t test")
+        return _resting_on(error, _of_difference(blank, by_t, price))
     (mean, low, high), (_, least, most) = (
         _ends(share_estimate(values, **design, bounds=bounds, level=level)) for level in (price.asked, price.confidence)
     )

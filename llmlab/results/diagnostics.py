@@ -38,7 +38,8 @@ def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
     weights = table.design(in_both)["weights"]
     se = math.hypot(*(standard_error(arm[in_both], weights=weights).se for arm in (a, b)))
     unpaired = StandardError(se=se, df=2.0 * paired.n - 2, n=paired.n, n_clusters=paired.n)
-    alone = t_difference(paired.value, unpaired, level=0.95, method="two samples, t test")
+    method, bounds = "two samples, t test", table.metric.change_bounds
+    alone = t_difference(paired.value, unpaired, level=0.95, method=method, bounds=bounds)
     readings = {"two samples": alone, "pairs, cases independent": paired}
     last = _difference(table, baseline, candidate)
     if table.clustered:
@@ -66,7 +67,8 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
     have, seen = f"{counted(d.n, 'case')} you have", would_show(d, tail=TAIL)
     if seen is None:
         return Rows(rows=tuple(rows), sentence=f"The {have} are too few for any difference to show.")
-    answer = f"If the true difference is {two_digits(seen * scale)}{unit}, the {have} show it with {POWER:.0%} power"
+    power = f"{'about ' if d.n_clusters < d.n else ''}{POWER:.0%} power"
+    answer = f"If the true difference is {two_digits(seen * scale)}{unit}, the {have} show it with {power}"
     return Rows(rows=tuple(rows), sentence=f"{answer}; smaller ones are easily missed.")
 
 

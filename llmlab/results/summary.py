@@ -23,7 +23,7 @@ from llmlab.base.private import excerpt
 from llmlab.base.project import utc
 from llmlab.display.shown import Shown
 from llmlab.results.answers import explanations_of
-from llmlab.results.scores import Cells, Metric, ScoreTable, two_digits
+from llmlab.results.scores import CaseDesign, Cells, Metric, ScoreTable, two_digits
 from llmlab.stats.agreement import consistency as repeat_consistency
 from llmlab.stats.arrays import FloatArray
 from llmlab.stats.bounded import carriers, share_estimate
@@ -340,17 +340,13 @@ class Bill(NamedTuple):
     cells: Cells
     table: ScoreTable
 
-    def per_case(
-        self, variant: str, counts: NDArray[Any]
-    ) -> tuple[FloatArray | None, FloatArray, NDArray[np.int64] | None]:
-        """Cost (None = unknown) and count per case of a variant, times the case's weight, and the cases' clusters."""
+    def per_case(self, variant: str, counts: NDArray[Any]) -> tuple[FloatArray | None, FloatArray, CaseDesign]:
+        """Cost (None = unknown) and count per case of a variant, and how the cases were drawn."""
         column = self.table.column(variant)
         asked = self.table.attempted[:, column] > 0
-        design = self.table.design(asked)
-        weights = np.ones(1) if design["weights"] is None else design["weights"]
         known = not np.isnan(self.costs[self.cells.columns == column]).any()
-        billed = self.cells.sums(self.costs)[asked, column] * weights if known else None
-        return billed, self.cells.sums(counts)[asked, column] * weights, design["clusters"]
+        billed = self.cells.sums(self.costs)[asked, column] if known else None
+        return billed, self.cells.sums(counts)[asked, column], self.table.design(asked)
 
 
 def cost_per_success(metric: Metric, bill: Bill, *, scores: FloatArray) -> PerVariant:
@@ -365,32 +361,33 @@ def cost_per_success(metric: Metric, bill: Bill, *, scores: FloatArray) -> PerVa
     good = np.where(np.isnan(scores), False, scores >= middle if metric.higher_is_better else scores <= middle)
     estimates = {}
     for variant in bill.table.variants:
-        billed, successes, clusters = bill.per_case(variant, good)
+        billed, successes, design = bill.per_case(variant, good)
         if billed is None:
             note = "the cost of some answers is unknown"
             estimates[variant] = Estimate(value=None, n_attempted=successes.size, notes=(note,))
             continue
         try:
-            per_success = ratio_of_sums(billed, successes, clusters=clusters)
-            estimates[variant] = _with_rare_failures(per_success, successes, clusters)
+            estimates[variant] = _with_rare_failures(ratio_of_sums(billed, successes, **design), successes, design)
         except DataError as error:  # one case or cluster
-            ratio, n = float(billed.sum() / successes.sum()) if successes.any() else None, successes.size
+            paid, gained = (float(np.average(part, weights=design["weights"])) for part in (billed, successes))
+            ratio, n = paid / gained if gained else None, successes.size
             estimates[variant] = Estimate(value=ratio, n=n, n_attempted=n, notes=(str(error),))
     reading = f"Cost of all answers over those that {metric.name} rates {middle:g} or better, failed attempts included."
     return PerVariant(name=f"USD per success ({metric.name})", estimates=estimates, reading=reading)
 
 
-def _with_rare_failures(cost: Estimate, successes: FloatArray, clusters: NDArray[np.int64] | None) -> Estimate:
+def _with_rare_failures(cost: Estimate, successes: FloatArray, design: CaseDesign) -> Estimate:
     """A cost per success whose interval reaches as far as that of the share of successes alone.
 
     The log ratio's t interval reads the spread off the failures that were seen; of two or none it knows too little.
     """
     share = successes / successes.max(initial=1.0)
+    clusters, weights = design["clusters"], design["weights"]
     of_case = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    few = min(carriers(share, None, of_case), carriers(1 - share, None, of_case)) < FEW_SUCCEED_OR_FAIL
+    few = min(carriers(side, weights, of_case) for side in (share, 1 - share)) < FEW_SUCCEED_OR_FAIL
     if cost.value is None or cost.low is None or cost.high is None or not few:
         return cost
-    rate = share_estimate(share, clusters, level=cost.level)
+    rate = share_estimate(share, **design, level=cost.level)
     if not rate.value or not rate.low or not rate.high:
         return cost
     low, high = (cost.value * rate.value / end for end in (rate.high, rate.low))
@@ -417,15 +414,18 @@ def cost_line(baseline: str, candidate: str, *, bill: Bill, requests_per_day: in
     if requests_per_day is not None and requests_per_day < 1:
         raise ValueError(f"requests_per_day == {requests_per_day}, must be >= 1")
     ones, table = np.ones(bill.costs.size), bill.table
-    (cost_a, n_a, clusters), (cost_b, n_b, _) = (bill.per_case(name, ones) for name in (baseline, candidate))
+    (cost_a, n_a, design), (cost_b, n_b, other) = (bill.per_case(name, ones) for name in (baseline, candidate))
     if cost_a is None or cost_b is None:
         return f"Cost: unknown for {baseline if cost_a is None else candidate}; give its price in endpoints.yaml."
-    mean_a, mean_b = (float(cost.sum() / n.sum()) for cost, n in ((cost_a, n_a), (cost_b, n_b)))
+    mean_a, mean_b = (
+        float(np.average(cost, weights=w) / np.average(n, weights=w))
+        for cost, n, w in ((cost_a, n_a, design["weights"]), (cost_b, n_b, other["weights"]))
+    )
     asked = table.attempted[:, [table.column(baseline), table.column(candidate)]] > 0
     try:
         if not (asked[:, 0] == asked[:, 1]).all():
             raise DataError("the arms were asked other cases")
-        change = ratio_change((cost_a, n_a), (cost_b, n_b), clusters=clusters)
+        change = ratio_change((cost_a, n_a), (cost_b, n_b), **design)
     except DataError:  # no pairs, one case or cluster, or an arm that cost nothing
         return f"Cost: an answer of {candidate} costs ${number(mean_b)}, one of {baseline} ${number(mean_a)}."
     ratio, low, high = (100 * ((end or 0.0) - 1) for end in (change.value, change.low, change.high))

@@ -54,6 +54,7 @@ class BoundedMean:
         values, weights, mean: the different values, their shares, which add up to 1, and their mean.
         low, high: the bounds of a value.
         size: how many independent cases tell as much.
+        few: the same, were there few clusters that differ on a side, as at a truth at which nearly all gain.
         df: degrees of freedom of the t quantile that the score is held against.
         beside: the standard error of a part of the mean that lies beside these cases, as a judge's mean over cases
             without a label. The distances to the ends of the two parts are added in squares (MOVER, Zou and Donner
@@ -66,6 +67,7 @@ class BoundedMean:
     low: float
     high: float
     size: float
+    few: float = math.inf
     df: float
     beside: float = 0.0
 
@@ -73,6 +75,11 @@ class BoundedMean:
     def mirrored(self) -> BoundedMean:
         """The mean of the negated values."""
         return replace(self, values=-self.values, mean=-self.mean, low=-self.high, high=-self.low)
+
+    def shifted(self, by: float) -> BoundedMean:
+        """The mean were the truth so much higher: every value is, up to the bound, and few clusters lose."""
+        values = np.clip(self.values + by, self.low, self.high)
+        return replace(self, values=values, mean=float(self.weights @ values), size=min(self.size, self.few))
 
     def p_above(self, bound: float) -> float:
         """One-sided p value against "the mean is `bound` or less"; 1 where what was seen does not lie above it.
@@ -203,7 +210,7 @@ def enough_differ(
 
 
 def effective_cases(
-    values: FloatArray, weights: FloatArray | None, *, of_case: GroupIndex | None, variance: float, sides: Sides
+    values: FloatArray, weights: FloatArray | None, *, of_case: GroupIndex | None, variance: float, sides: Sides | None
 ) -> float:
     """How many independent, equally weighted cases tell as much as these: n / design effect.
 
@@ -211,7 +218,7 @@ def effective_cases(
     hardly seen (one loss in 20 documents looks independent), so where fewer than 7 do on either of the `sides`, it is
     joined with that of clusters all alike, m = n sum of squared cluster shares, as if 2 more clusters had shown that;
     the K clusters seen count by how evenly the variation is spread over them, and by their size. Weights alone cost
-    at least what Kish (1965) says.
+    at least what Kish (1965) says. Without `sides` few clusters are taken to differ.
 
     `of_case` numbers the clusters 0 to G - 1.
     """
@@ -227,7 +234,7 @@ def effective_cases(
     if squares.sum() <= (ROUNDING * np.abs(values).max()) ** 2:  # rounding is not variation
         return n / alike
     effect = variance / iid
-    if min(carriers(side, weights, of_case) for side in sides) < ENOUGH - ROUNDING:
+    if sides is None or min(carriers(side, weights, of_case) for side in sides) < ENOUGH - ROUNDING:
         seen = n * float(by_cluster @ own) * float(by_cluster.sum()) / (alike * float(by_cluster @ by_cluster))
         effect = (seen * effect + ALIKE_CLUSTERS * alike) / (seen + ALIKE_CLUSTERS)
     return n / max(least, effect)

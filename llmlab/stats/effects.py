@@ -105,9 +105,16 @@ class Effects(Shown):
 
 
 def ratio_of_sums(
-    numerator: ArrayLike, denominator: ArrayLike, *, clusters: ArrayLike | None = None, level: float = 0.95
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
 ) -> Estimate:
     """sum(numerator) / sum(denominator) over cases, shapes (n,), for example cost in dollars per success.
+
+    With `weights` of the sums over the production cases that they stand for.
 
     Interval: exp of a t interval of the log ratio, linearised per case as x_i / mean(x) - y_i / mean(y), CR2 over
     clusters. No success at all: value None, and said. Raises DataError below two cases, ValueError for negatives.
@@ -116,6 +123,7 @@ def ratio_of_sums(
     3.2 [2.4, 4.4]
     """
     x, y = _pair(numerator, denominator)
+    w = _weights(weights, x.size)
     method = f"ratio {OF_SUMS}"
     blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=method)
     if not y.any():
@@ -123,8 +131,8 @@ def ratio_of_sums(
     if not x.any():
         note = "the numerators add up to 0: there is no interval around a ratio of 0"
         return replace(blank, value=0.0, notes=(note,))
-    error = standard_error(_linearised(x, y), clusters)
-    return _exp_interval(float(x.sum() / y.sum()), error, level=level, method=method)
+    error = standard_error(_linearised(x, y, w), clusters, weights=w)
+    return _exp_interval(_ratio(x, y, w), error, level=level, method=method)
 
 
 def ratio_change(
@@ -132,6 +140,7 @@ def ratio_change(
     candidate: tuple[ArrayLike, ArrayLike],
     *,
     clusters: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     level: float = 0.95,
 ) -> Estimate:
     """The candidate's ratio over the baseline's (1.12 = 12% more per success), paired by case.
@@ -147,8 +156,9 @@ def ratio_change(
         raise ValueError(f"baseline has {x_a.size} cases, candidate {x_b.size}: pair them by id first")
     if not (x_a.any() and y_a.any() and x_b.any() and y_b.any()):
         raise DataError("costs or successes of an arm add up to 0: the change of the ratio is undefined")
-    error = standard_error(_linearised(x_b, y_b) - _linearised(x_a, y_a), clusters)
-    change = float(x_b.sum() / y_b.sum()) / float(x_a.sum() / y_a.sum())
+    w = _weights(weights, x_a.size)
+    error = standard_error(_linearised(x_b, y_b, w) - _linearised(x_a, y_a, w), clusters, weights=w)
+    change = _ratio(x_b, y_b, w) / _ratio(x_a, y_a, w)
     return _exp_interval(change, error, level=level, method=f"ratio of two paired ratios {OF_SUMS}")
 
 
@@ -160,9 +170,13 @@ def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, Flo
     return x, y
 
 
-def _linearised(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Each case's pull on log(sum(x) / sum(y)); their mean is 0."""
-    return np.asarray(x / x.mean() - y / y.mean())
+def _ratio(x: FloatArray, y: FloatArray, w: FloatArray) -> float:
+    return float((w * x).sum() / (w * y).sum())
+
+
+def _linearised(x: FloatArray, y: FloatArray, w: FloatArray) -> FloatArray:
+    """Each case's pull on log(sum(w x) / sum(w y)), weights of mean 1; their weighted mean is 0."""
+    return np.asarray(x / (w * x).mean() - y / (w * y).mean())
 
 
 def _exp_interval(value: float, error: StandardError, *, level: float, method: str) -> Estimate:

@@ -36,7 +36,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from llmlab.base.cells import as_sentences
-from llmlab.base.numbers import Interval
+from llmlab.base.numbers import ROUNDING, Interval
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, cluster_codes, cluster_sums, floats, paired_differences
 from llmlab.stats.bounded import ENOUGH, FAR, BoundedMean, bounded_mean, carriers, effective_cases, enough_differ
@@ -67,6 +67,7 @@ class PairedDifference(Shown):
         n, n_clusters: cases, and clusters they come in (equal to `n` for independent cases).
         effective: where cases are weighted, how many equal cases (or clusters) tell as much; None = not weighted.
         bounded: the score test of the same differences, where they have bounds and few differ.
+        bounds: of the differences, which no interval leaves; None = they have none.
         signs: one-sided p of the sign-flip test against "no difference" in the direction of `value`, where fewer than
             7 cases (clusters) differ.
         step: what a case changes by, where every case passes or fails; 0 where scores are graded.
@@ -85,6 +86,7 @@ class PairedDifference(Shown):
     method: str
     effective: float | None = None
     bounded: BoundedMean | None = field(default=None, compare=False)
+    bounds: Bounds | None = field(default=None, compare=False)
     signs: float | None = None
     step: float = 0.0
     notes: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ class PairedDifference(Shown):
         return f"{Interval(self.value, self.low, self.high)}, p = {self.p_value:.3g}"
 
     def _rows(self) -> list[dict[str, object]]:
-        return [{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "bounded"}]
+        return [{name: getattr(self, name) for name, its in self.__dataclass_fields__.items() if its.compare}]
 
     def _sentence(self) -> str:
         return as_sentences(self.notes)
@@ -124,6 +126,8 @@ class PairedDifference(Shown):
         if self.bounded is not None:
             least, most = self.bounded.ends((1 - level) / 2)
             low, high = max(min(low, least), self.bounded.low), min(max(high, most), self.bounded.high)
+        elif self.bounds is not None:
+            low, high = max(low, self.bounds[0]), min(high, self.bounds[1])
         if self.signs is None or 2 * self.signs <= 1 - level:
             return low, high
         return min(low, 0.0), max(high, 0.0)
@@ -148,7 +152,8 @@ class PairedDifference(Shown):
     def turned(self) -> PairedDifference:
         """Baseline minus candidate."""
         mirrored = None if self.bounded is None else self.bounded.mirrored
-        return replace(self, value=-self.value, low=-self.high, high=-self.low, bounded=mirrored)
+        bounds = None if self.bounds is None else (-self.bounds[1], -self.bounds[0])
+        return replace(self, value=-self.value, low=-self.high, high=-self.low, bounded=mirrored, bounds=bounds)
 
 
 def mean_difference(
@@ -198,10 +203,11 @@ def sign_flips(units: FloatArray) -> float:
     return float((sums >= abs(float(units.sum())) - dust).mean())
 
 
-def t_difference(value: float, error: StandardError, *, level: float, method: str) -> PairedDifference:
+def t_difference(
+    value: float, error: StandardError, *, level: float, method: str, bounds: Bounds | None = None
+) -> PairedDifference:
     """A PairedDifference from an estimate and its standard error; the degenerate cases are settled here."""
-    half, unit = two_sided(level, error.df) * error.se, "case" if error.n_clusters == error.n else "cluster"
-    notes: tuple[str, ...] = ()
+    unit, notes = "case" if error.n_clusters == error.n else "cluster", tuple[str, ...]()
     if error.se > 0:
         p_value = 2 * t_tail(abs(value) / error.se, error.df)
         if error.n == 2:
@@ -212,10 +218,10 @@ def t_difference(value: float, error: StandardError, *, level: float, method: st
         p_value = float(2.0 ** (1 - error.n_clusters))  # the smallest that flipping the signs of so many can give
         same = f"every {unit} differs by the same amount: the interval has no width, which is not certainty"
         notes = (f"{same}, and p is that of the sign-flip test",)
-    return PairedDifference(
+    blank = PairedDifference(
         value=value,
-        low=value - half,
-        high=value + half,
+        low=value,
+        high=value,
         level=level,
         se=error.se,
         df=error.df,
@@ -224,8 +230,11 @@ def t_difference(value: float, error: StandardError, *, level: float, method: st
         n_clusters=error.n_clusters,
         method=method,
         effective=error.effective,
+        bounds=bounds,
         notes=error.notes + notes,
     )
+    low, high = blank.ends(level)
+    return replace(blank, low=low, high=high)
 
 
 def _mean(
@@ -237,7 +246,9 @@ def _mean(
     name = "mean" if error.effective is None else "weighted mean"
     w = None if error.effective is None else np.asarray(weights, dtype=np.float64)
     method = f"{name} paired difference, t test, {way}"
-    by_t = t_difference(float(np.average(d, weights=w)), error, level=level, method=method)
+    value = float(np.average(d, weights=w))
+    value = 0.0 if abs(value) <= ROUNDING * float(np.abs(d).max()) else value  # whatever the order of the cases
+    by_t = t_difference(value, error, level=level, method=method, bounds=bounds)
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
         return _with_bounds(by_t, d, of_case, w, bounds)
@@ -264,13 +275,14 @@ def _with_bounds(
 ) -> PairedDifference:
     """The difference with the score test beside t's where few cases differ, and its p value and interval by both."""
     if of_case is not None and by_t.too_few_clusters and by_t.se > 0:
-        return replace(by_t, low=max(by_t.low, bounds[0]), high=min(by_t.high, bounds[1]))  # no verdict rests on it
+        return by_t  # no verdict rests on it
     if enough_differ(d, weights, of_case=of_case, bounds=bounds, se=by_t.se):
         return by_t
     sides = np.maximum(d, 0.0), np.maximum(-d, 0.0)
-    size = effective_cases(d, weights, of_case=of_case, variance=by_t.se**2, sides=sides)
+    size, few = (effective_cases(d, weights, of_case=of_case, variance=by_t.se**2, sides=of) for of in (sides, None))
     bounded = bounded_mean(d, weights, low=bounds[0], high=bounds[1], size=size, df=by_t.df)
     notes = by_t.notes if by_t.se > 0 or by_t.value == 0 else ()  # with bounds it has a width
+    bounded = replace(bounded, few=few)
     both = replace(by_t, bounded=bounded, method=by_t.method.replace("t test", "t and score tests", 1), notes=notes)
     low, high = both.ends(by_t.level)
     return replace(both, low=low, high=high, p_value=min(1.0, 2 * min(both.p_above(0.0), both.p_below(0.0))))

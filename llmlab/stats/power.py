@@ -7,6 +7,12 @@ clusters and weights in it, the tail, and the truth that is planned for: without
 Where independent cases pass or fail, the power is that of the very test that `paired` makes, summed up over all tables
 of gains and losses. It rises with the number of cases in a sawtooth: planned is the smallest number from which on it
 stays at 80%, and the power that is stated is the one which that number has, up to 93% where hardly a case differs.
+
+In clusters 80% is about what comes. Of five fresh draws at the gain that each of 240 pilots was told, so many percent
+showed it where graded scores vary by sd .1 to .15 (in brackets: planned as if nothing had gained): 6 clusters of 10: 95
+(28), 10 of 8: 91 (64), 12 of 10: 89 (67), 16 of 6: 87 (60), 20 of 5: 88 (60), 30 of 5: 95 (84); the cases that they are
+said to need are up to a fifth too many. Pass/fail scores vary too much from pilot to pilot (12 of 10: 69, 20 of 5: 73),
+and so do margins of graded ones (16 of 6: 70).
 """
 
 from __future__ import annotations
@@ -66,7 +72,7 @@ class Spread:
     def of(cls, d: PairedDifference, *, noise: float = 0.0, shift: float = 0.0) -> Spread:
         """As a difference shows it. An estimated standard error is too small on average, by c4(df); that is put right.
 
-        A truth `shift` away makes so many more cases differ, where they pass or fail.
+        A truth `shift` away makes so many more cases differ, where they pass or fail; graded ones all change by it.
 
         >>> from llmlab.stats.paired import mean_difference
         >>> round(Spread.of(mean_difference([0.1, 0.3, -0.2, 0.0, 0.4])).sd, 4)
@@ -77,6 +83,8 @@ class Spread:
         if gains:
             se = math.sqrt(d.se**2 + max(0.0, shift * (d.step - shift)) / d.n * d.n_clusters / d.independent)
         bounded = None if gains else d.bounded
+        if bounded is not None and shift:
+            bounded = bounded.shifted(shift)
         spread = cls(sd=se * math.sqrt(d.n) / c4, cases=d.n, df=d.df, noise=noise, bounded=bounded, se=se, gains=gains)
         if not d.step or noise or d.effective is not None or d.n_clusters < d.n:
             return spread
@@ -170,7 +178,9 @@ def chance_to_show(need: Need, cases: float) -> float:
         return float(not hazard or hazard * n >= -math.log(need.tail) - 1e-9)
     df, se = min(max((spread.df + 1) * n / spread.cases - 1, 1e-3), 1e9), spread.sd / math.sqrt(n)
     wider = spread.at_bound(need.distance) if half is None else 1.0
-    reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * _drawn(df) * wider, need.least_value / se)
+    drawn, is_counted = _drawn(df), spread.bounded is not None and spread.bounded.size == spread.cases
+    drawn = np.sqrt(drawn**2 + wider**2 - 1) if is_counted else drawn * wider  # else the effective size is drawn too
+    reach = np.maximum(float(special.stdtrit(df, 1 - need.tail)) * drawn, need.least_value / se)
     return float(_WEIGHTS @ special.ndtr(need.distance / se - reach))
 
 
@@ -199,7 +209,7 @@ def would_show(
 ) -> float | None:
     """The true difference that the cases of `d` show with 80% power, some of them differing because of it.
 
-    None where they could show none: pass/fail scores can change by `step` at most, and signs of so few cases tell less.
+    None where they could show none: scores can change by so much at most, and signs of so few cases tell less.
 
     Args:
         cases: so many cases like those of `d` instead.
@@ -221,7 +231,8 @@ def would_show(
 
     spread = spread_at(0.0)
     start = 1e-9 if spread.half is not None else detectable(spread, tail=tail, cases=n, least_value=least_value)
-    if (d.n_clusters < ENOUGH and 2.0**-d.n_clusters > tail) or (d.step and excess(max(d.step, least_value)) < 0):
+    beyond = d.bounds is not None and excess(max(d.bounds[1], least_value)) < 0
+    if beyond or (d.n_clusters < ENOUGH and 2.0**-d.n_clusters > tail):
         return None
     return _solved(excess, start=start)
 

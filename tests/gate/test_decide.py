@@ -68,6 +68,17 @@ def test_a_floor_reads_the_interval_that_the_summary_shows():
     assert condition.verdict == ("PASS" if shown.low >= 0.8 else "INCONCLUSIVE")
 
 
+@pytest.mark.parametrize(("rule", "word"), [("at_least", "PASS"), ("at_most", "FAIL")])
+def test_a_floor_of_few_clusters_is_held_against_its_own_bound_and_not_against_0(rule, word):
+    """Signs tell two arms apart; a mean of 7 with nothing to bound it is no difference."""
+    seconds = [6.8, 7.1, 7.0, 7.2, 6.9, 7.1, 6.9, 7.0, 7.1, 6.9] * 2
+    few = gateable({"v1": seconds, "v2": seconds}, clusters=[f"d{i % 5}" for i in range(20)], low=0.0, high=None)
+    (condition,) = decided(policy(floors=[{"metric": "right", rule: 6.0}]), few).conditions
+    shown = few.summary().estimate("v2", "right")
+    assert (condition.low, condition.high) == pytest.approx((shown.low, shown.high))
+    assert (condition.verdict, condition.low > 6.0) == (word, True)
+
+
 def test_a_floor_of_a_cost_is_a_ceiling():
     results = with_numbers(noisy(0.1), cost_usd=[0.01, 0.012] * 200)
     assert decided(policy(floors=[{"metric": "cost_usd", "at_most": 0.02}]), results).word == "PASS"

@@ -1,5 +1,7 @@
 """Cost per success, the bill and consistency: known answers, and what cannot be known is said."""
 
+import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from llmlab.golden.cases import GoldenSet
 from llmlab.results.summary import latency_line, latency_quantiles
+from llmlab.stats.bounded import share_estimate
 from tests.made_results import made, with_numbers
 
 
@@ -68,6 +71,35 @@ def test_costs_per_success_are_weighted_by_what_cases_stand_for():
     results = with_numbers(made({"v1": [1.0, 0.0, 1.0]}, weights=[1.0, 2.0, 5.0]), cost_usd=[1.0, 2.0, 3.0])
     found = results.cost_per_success("right").estimate("v1")
     assert found.value == pytest.approx((1 + 4 + 15) / (1 + 5))
+
+
+@pytest.mark.parametrize("documents", [False, True])
+def test_intervals_of_costs_cover_where_cases_weigh_unlike(documents):
+    """The spread of weight x cost is not that of the weighted mean: read as such, too few intervals cover."""
+    n, rng, true_cost, of_success, of_bill = 60, np.random.default_rng(5), math.exp(0.08), [], []
+    first = np.arange(n) < 15 if documents else np.arange(n) < 4
+    weights, clusters = np.where(first, 25.0, 1.0).tolist(), [f"d{i // 3}" for i in range(n)] if documents else None
+    made_once = made({"a": [1.0] * n, "b": [1.0] * n}, weights=weights, clusters=clusters)
+    for _ in range(120):
+        cost = np.exp(rng.normal(0, 0.4, 2 * n)).tolist()
+        right = (rng.random(2 * n) < 0.5).astype(float).tolist()
+        results = made_once.with_columns(cost_usd=cost, right=right)
+        each = results.cost_per_success("right").estimate("a")
+        of_success.append(each.low is None or each.low <= true_cost / 0.5 <= each.high)
+        low, high = (float(x) for x in re.findall(r"([+-][\d.]+)%", results.cost_line("a", "b")))
+        of_bill.append(low <= 0 <= high)
+    assert np.mean(of_success) >= 0.93
+    assert np.mean(of_bill) >= 0.93
+
+
+def test_the_share_of_successes_is_weighted_too():
+    """Two heavy cases succeed and so do half of the light ones: what is known of the share is what two cases tell."""
+    results = made({"a": [1.0, 1.0] + [1.0, 0.0] * 20}, weights=[50.0] * 2 + [1.0] * 40).with_columns(
+        cost_usd=[0.01] * 42
+    )
+    found = results.cost_per_success("right").estimate("a")
+    share = share_estimate([1, 1] + [1, 0] * 20, weights=[50] * 2 + [1] * 40)
+    assert found.high >= 0.01 / share.low - 1e-12
 
 
 def test_where_no_interval_can_be_had_costs_are_said_without_one():

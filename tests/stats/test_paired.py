@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -283,3 +284,21 @@ def test_p_and_interval_say_the_same_of_every_bound(values, bounded, n_clusters,
         assume(all(abs(p - tail) > 1e-6 for p in (d.p_above(b), d.p_below(b))))
         low, high = d.ends(level)
         assert (d.p_above(b) < tail, d.p_below(b) < tail) == (low > b, high < b)
+
+
+@given(SMALL, st.integers(2, 12), st.floats(0.5, 0.9999), st.randoms(use_true_random=False))
+@example(values=[-1 / 3, 1 / 3, -2 / 3, 2 / 3, 0.0, 0.0], n_clusters=3, level=0.95, rng=random.Random(4))
+@example(values=[0.4, -0.4] * 12, n_clusters=12, level=0.9999, rng=random.Random(1))
+def test_no_interval_leaves_the_bounds_and_none_depends_on_the_order_of_the_cases(values, n_clusters, level, rng):
+    """At every level and however few the clusters; a mean of 1e-17 is none."""
+    cases = [(x, i % n_clusters) for i, x in enumerate(values)]
+    assume(len(cases) >= n_clusters)
+    d, again = (
+        mean_difference(*zip(*some, strict=True), bounds=(-1.0, 1.0)) for some in (cases, rng.sample(cases, len(cases)))
+    )
+    for one in (d, d.turned):
+        low, high = one.ends(level)
+        assert -1 <= one.low <= one.high <= 1
+        assert -1 <= low <= one.value <= high <= 1
+    assert (again.value, again.method) == (pytest.approx(d.value, abs=1e-12), d.method)
+    assert (again.low, again.high) == pytest.approx((d.low, d.high), abs=1e-6)

@@ -207,3 +207,22 @@ def test_a_plan_states_the_power_that_it_has(lost, n, margin, draws, within):
     seen = float(np.mean([burdens.non_inferior(d, margin=margin) == "PASS" for d in arms]))
     print(f"margin {margin}, {lost} of {n} lost: planned power {needed.power:.1%}, seen {seen:.1%}")
     assert seen == pytest.approx(needed.power, abs=within)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "of", "alike", "sd", "draws"),
+    [(16, 6, 0.15, 0.12, 100), (10, 8, 0.2, 0.15, 60), (6, 10, 0.2, 0.1, 60), (15, 1, 0, 0.1, 40), (9, 1, 0, 0.2, 40)],
+)
+def test_few_clusters_and_few_cases_show_the_graded_gain_that_each_pilot_is_told(clusters, of, alike, sd, draws):
+    """At that gain nearly everything gains: the bound is far from the values, and few clusters lose."""
+    rng, codes = np.random.default_rng(12), np.repeat(np.arange(clusters), of)
+
+    def drawn(gain):
+        d = math.sqrt(alike) * rng.normal(size=clusters)[codes] + math.sqrt(1 - alike) * rng.normal(size=codes.size)
+        return mean_difference(np.clip(gain + sd * d, -1, 1), None if of == 1 else codes, bounds=(-1, 1))
+
+    told = [gain for gain in (would_show(drawn(0.0), tail=0.025) for _ in range(draws)) if gain is not None]
+    shown = np.mean([drawn(gain).p_value <= 0.05 for gain in told for _ in range(4)])
+    print(f"{clusters} clusters of {of}: told {np.mean(told):.3f}, shown in {shown:.1%}")
+    assert shown >= 0.77
+    assert np.mean(told) < 1
