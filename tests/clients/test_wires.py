@@ -146,7 +146,7 @@ def test_a_hanging_attempt_is_cut_off_and_a_call_ends_at_the_bound_of_the_case(l
     assert ask(connected(loopback, wire=wire, retry=policy)).attempts == 2
     loopback.set(faults={"hang": 1.0})
     policy = RetryPolicy(attempts=50, attempt_timeout_s=0.2, case_timeout_s=0.5, first_wait_s=0.01)
-    with pytest.raises(CallTimeoutError) as raised:
+    with pytest.raises(CallTimeoutError, match="case_timeout_s") as raised:
         ask(connected(loopback, wire=wire, retry=policy))
     assert loopback.stats()["requests"] <= raised.value.attempts <= 3
 
@@ -168,21 +168,6 @@ def test_two_429_hold_every_call_back_for_as_long_as_they_say(loopback: Loopback
     last_429_s = max(entry["time_s"] for entry in log if entry["mode"] == "429")
     assert min(entry["time_s"] for entry in log if entry["mode"] == "ok") - last_429_s >= 0.49
     assert len(log) == 7
-
-
-def test_mixed_faults_all_end_in_answers_or_counted_errors(loopback: Loopback, wire: Wire) -> None:
-    """20% rate limits, 10% 5xx, 10% truncated, 5% resets, 1% hangs: the run ends and nothing false is an answer."""
-    faults = {"429": 0.2, "500": 0.1, "truncate": 0.1, "reset": 0.05, "hang": 0.01}
-    loopback.set(faults=faults, retry_after="0.01", seed=7)
-    policy = RetryPolicy(attempts=6, attempt_timeout_s=1.0, first_wait_s=0.01, longest_wait_s=0.05)
-    rows = 150
-    client = connected(loopback, wire=wire, retry=policy)
-    outcomes = ask_all(client, [asking(f"row {i}", wire=wire) for i in range(rows)])
-    for i, outcome in enumerate(outcomes):
-        assert isinstance(outcome, CallError) or (isinstance(outcome, Generation) and outcome.text == f"echo: row {i}")
-    attempts = sum(outcome.attempts for outcome in outcomes)  # type: ignore[union-attr]  # both kinds count
-    assert rows < loopback.stats()["requests"] <= attempts <= rows * policy.attempts
-    assert sum(isinstance(outcome, Generation) for outcome in outcomes) >= 0.97 * rows
 
 
 def test_one_failing_call_does_not_disturb_the_others(loopback: Loopback, wire: Wire) -> None:

@@ -1,7 +1,6 @@
 """Retrieval metrics: worked examples, the two oracles, and what holds for every input."""
 
 import math
-from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from llmlab.base.errors import DataError
 from llmlab.retrieval.metrics import Measure, evaluate, parse_measure
 from llmlab.retrieval.variants import compare_runs
-
-DATA = Path(__file__).parents[2] / "../shared/data"
+from tests.real_data import real
 
 MEASURES = ("nDCG", "nDCG@3", "P@3", "R@3", "HitRate@3", "RR", "RR@2", "AP", "AP@3")
 TREC_EVAL = {
@@ -300,47 +298,19 @@ def test_values_per_query_stand_in_a_frame():
     assert table["RR"].tolist() == [1.0, 0.0]
 
 
-def test_xquad_gives_the_figures_that_are_known(xquad):
-    """METHODS: RR .950339 and .816966, difference .133373 with SE .0082072, by article CR2 .0121848."""
-    qrels, bm25, overlap, articles = xquad
-    one = evaluate(qrels, bm25, measures=["RR"])
-    two = evaluate(qrels, overlap, measures=["RR"])
-    assert one.mean("RR") == pytest.approx(0.950339, abs=5e-7)
-    assert two.mean("RR") == pytest.approx(0.816966, abs=5e-7)
-    row = compare_runs(one, two).row("RR").difference
-    assert (row.value, row.se) == pytest.approx((0.133373, 0.0082072), abs=5e-7)
-    grouped = [evaluate(qrels, run, measures=["RR"], clusters=articles) for run in (bm25, overlap)]
-    row = compare_runs(*grouped).row("RR").difference
-    assert row.se == pytest.approx(0.0121848, abs=5e-8)
-    assert row.n_clusters == 48
-
-
-def test_xquad_equals_pytrec_eval_with_graded_judgements_and_ties_in_every_query(xquad):
-    _, bm25, overlap, _ = xquad
-    graded = DATA / "xquad_en_qrels_graded.txt"
+def test_xquad_equals_pytrec_eval_with_graded_judgements_and_ties_in_every_query():
+    graded, *runs = (real(f"xquad_en_{name}.txt") for name in ("qrels_graded", "run_bm25", "run_overlap"))
     names = {"nDCG@10": "ndcg_cut_10", "P@5": "P_5", "R@10": "recall_10", "RR": "recip_rank", "AP": "map"}
     with graded.open() as file:
         oracle = pytrec_eval.RelevanceEvaluator(
             pytrec_eval.parse_qrel(file), {"ndcg_cut.10", "P.5", "recall.10", "recip_rank", "map"}
         )
-    for path in (bm25, overlap):
+    for path in runs:
         found = evaluate(graded, path, measures=tuple(names))
         with path.open() as file:
             theirs = oracle.evaluate(pytrec_eval.parse_run(file))
         expected = [[theirs[query][name] for name in names.values()] for query in found.query_ids]
         np.testing.assert_allclose(found.values, expected, atol=1e-9)
-
-
-@pytest.fixture(scope="module")
-def xquad():
-    import json
-
-    if not DATA.exists():
-        pytest.skip("the shared XQuAD files are not beside this checkout")
-    with (DATA / "xquad_en_queries.jsonl").open(encoding="utf-8") as lines:
-        articles = {query["query_id"]: query["article"] for query in map(json.loads, lines)}
-    files = [DATA / f"xquad_en_{name}.txt" for name in ("qrels_binary", "run_bm25", "run_overlap")]
-    return (*files, articles)
 
 
 @pytest.mark.parametrize("unjudged", [0, 20, 200])

@@ -106,19 +106,6 @@ def test_figures_wait_too(project: Path) -> None:
     assert file.read_bytes() == b"png"
 
 
-def test_a_key_in_an_answer_does_not_reach_the_spool(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The spool is scrubbed as everything else is."""
-    monkeypatch.setenv("OPENAI_API_KEY", "canary-0ddba11")
-    results = made({"a": [1.0, 0.0]})
-    leaky = results.frame.assign(error="401 for key canary-0ddba11")
-    broken = Broken(project)
-    with pytest.warns(RuntimeWarning, match="llmlab sync"):
-        tracking.log(replace(results, frame=leaky), experiment="e")
-    written = [path.read_bytes() for path in (project / "mlruns" / "spool").rglob("*") if path.is_file()]
-    assert not any(b"canary-0ddba11" in content for content in written)
-    broken.mend()
-
-
 def test_a_damaged_entry_is_told_and_stays(project: Path) -> None:
     """It names the folder; nothing is dropped."""
     entry = project / "mlruns" / "spool" / "abc"
