@@ -139,10 +139,12 @@ ODD = "q1 Q0 a 1 2.5 r\nq1 Q0 b 2 1.5 r\nq2 Q0 b 1 3 r\nq3 Q0 x 1 1 r\n"
     "text",
     [
         ODD.replace(" ", "\t"),
+        ODD.replace("Q0 a 1", "Q0\ta 1"),
         ODD.replace("\n", "\r\n"),
         ODD.rstrip(),
         "\ufeff" + ODD,
         ODD.replace("2.5", "2.5e+0").replace("1.5", "15E-1"),
+        ODD.replace("2.5", "+2.5"),
         ODD.replace(" r\n", " r \n"),
         "\n" + ODD.replace("\n", "\n\n"),
         ODD.replace("q1 ", "  q1   "),
@@ -163,6 +165,8 @@ def test_the_same_run_gives_the_same_figures_however_it_is_written(files, text):
     ("content", "says"),
     [
         (gzip.compress(ODD.encode(), mtime=0)[:-9], "run.txt: is not a whole gzip file"),
+        (b"\x1f\x8bnot gzip", "run.txt: is not a whole gzip file"),
+        (b"\x1f\x8b", "run.txt: is not a whole gzip file"),
         (ODD.replace(" 1.5 r", " 1.5").encode(), "run.txt:2: 5 fields, must be 6"),
         (ODD.replace("1.5", "NaN").encode(), "run.txt:2: score 'NaN' is not a finite number"),
         (b"q1 0 a 1\n", "run.txt:1: 4 fields, must be 6: query_id Q0 doc_id rank score tag, apart by spaces or tabs"),

@@ -235,9 +235,10 @@ def test_the_frame_of_a_comparison_is_numbers():
 
 
 def test_an_export_has_what_was_asked_and_expected_and_a_page_runs_nothing(tmp_path):
-    results = made({"v1": [1, 0], HOSTILE: [0, 1]}, tags=[["a", "b"], []])
+    results = made({"v1": [1, 0], HOSTILE: [None, 1]}, tags=[["a", "b"], []])
     rows = pd.read_csv(results.to_csv(tmp_path / "r.csv"), keep_default_na=False)
     first = rows[rows["case_id"] == "q000"].iloc[0]
+    assert (len(rows), (rows["right"] == "").sum()) == (4, 1)
     assert (first["input.question"], first["expected"], first["tags"]) == ("question 0?", "yes", "a; b")
     page = results.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")

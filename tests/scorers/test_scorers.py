@@ -100,6 +100,7 @@ def test_a_scorer_may_give_none_a_bool_a_number_or_a_score() -> None:
         ({"name": "two words"}, "letters"),
         ({"name": "a/b"}, "letters"),
         ({"name": "cost_usd"}, "column"),
+        ({"name": "steps"}, "column"),
         ({"low": 1.0, "high": 1.0}, "below"),
         ({"high": float("nan")}, "finite"),
     ],
