@@ -1,6 +1,5 @@
 """An experiment is a folder that carries all it needs; what it does not carry is left to what is usual."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import llmlab as ll
 from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import to_yaml
 from llmlab.notebook import run_notebook
+from tests.made_results import capitals, experiment_folder
 
 OWN = """
 import llmlab as ll
@@ -25,14 +25,11 @@ def is_brief(case, generation):
 @pytest.fixture
 def folder(project):
     """A folder with two prompts, six cases and nothing else."""
-    made = project / "experiments" / "capitals"
-    (made / "bundles").mkdir(parents=True)
-    for name, system in {"json": "Answer as JSON.", "plain": "Answer."}.items():
-        about = {"model": "openai/gpt-4o-2024-08-06", "name": "capitals", "system": system, "temperature": 0.0}
-        ll.Bundle.from_prompt("{{ question }}", **about).save(made / "bundles" / f"{name}.yaml")
-    cases = [{"id": f"q{i}", "inputs": {"question": f"Capital {i}?"}, "expected": [f"city {i}"]} for i in range(6)]
-    (made / "golden.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
-    return made
+    plain = ll.Bundle.from_prompt(
+        "{{ question }}", model="openai/gpt-4o-2024-08-06", name="capitals", system="Answer.", temperature=0.0
+    )
+    bundles = {"json": plain.with_(system="Answer as JSON."), "plain": plain}
+    return experiment_folder(project / "experiments" / "capitals", bundles, capitals(6))
 
 
 def test_a_folder_of_prompts_and_cases_is_enough(folder):
