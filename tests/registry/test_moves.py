@@ -140,15 +140,6 @@ def test_of_two_processes_that_promote_at_once_exactly_one_wins_over_200_trials(
         assert alias_now(registry, name) == past.last("production").version
 
 
-def test_a_rollback_goes_to_the_version_before_and_says_who_when_from_and_to(project: Path) -> None:
-    registry, _ = released(project, 2)
-    back = rollback("qa", alias="production", reason="complaints")
-    assert (back.before, back.version, back.kind, back.reason) == (2, 1, "rollback", "complaints")
-    assert back.who
-    assert back.when
-    assert alias_now(registry) == 1
-
-
 def test_a_second_rollback_goes_further_back_and_not_to_and_fro(project: Path) -> None:
     """What a rollback has left is no target again, until it is promoted again."""
     registry, (_, two, three) = released(project, 3)

@@ -108,11 +108,13 @@ def test_a_failed_run_compares_nothing_and_a_partial_one_says_so():
     assert results().require_complete().state == "complete"
 
 
-def test_a_run_without_rows_is_failed_and_shows_itself():
+def test_a_run_without_rows_is_failed_shows_itself_and_survives_its_file(tmp_path):
     """Stopped before the first answer."""
     empty = Results.from_generations([], golden=GOLDEN, bundles=BUNDLES, complete=False)
     assert empty.scored_by([scorers.not_empty]).state == "FAILED"
     assert "FAILED" in empty._repr_html_()
+    after = Results.from_parquet(empty.to_parquet(tmp_path / "r.parquet"))
+    pd.testing.assert_frame_equal(after.frame, empty.frame, check_dtype=False)
 
 
 def test_a_parquet_file_gives_the_same_results_back(tmp_path):

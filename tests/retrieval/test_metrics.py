@@ -109,21 +109,6 @@ def test_a_document_returned_again_counts_once_at_its_first_place(qrels, run):
     )
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(QRELS, RUNS)
-def test_rows_of_different_queries_may_be_mixed(qrels, run):
-    rows = [(query, doc, score) for query, docs in run.items() for doc, score in docs.items()]
-    interleaved = sorted(rows, key=lambda row: list(run[row[0]]).index(row[1]))
-    columns = ["query_id", "doc_id", "score"]
-    judged = pd.DataFrame(
-        [(query, doc, rel) for query, docs in qrels.items() for doc, rel in docs.items()],
-        columns=["query_id", "doc_id", "relevance"],
-    )
-    whole = evaluate(qrels, run, measures=MEASURES)
-    mixed = evaluate(judged, pd.DataFrame(interleaved, columns=columns), measures=MEASURES)
-    np.testing.assert_array_equal(whole.values, mixed.values)
-
-
 def test_one_of_five_relevant_documents_scores_a_fifth_and_not_one():
     """METHODS' worked example: nDCG@5 = .339 and P@5 = .2, where widely used tools say 1.0."""
     qrels = {"q": dict.fromkeys("abcde", 1)}
@@ -289,13 +274,6 @@ def test_runs_judged_on_different_queries_are_not_compared():
     two = evaluate({"r": {"a": 1}}, {"r": ["a"]}, measures=["RR"])
     with pytest.raises(DataError, match="different queries"):
         compare_runs(one, two)
-
-
-def test_values_per_query_stand_in_a_frame():
-    found = evaluate({"q": {"a": 1}, "r": {"b": 1}}, {"q": ["a"]}, measures=["RR", "P@1"])
-    table = found.per_query()
-    assert list(table.columns) == ["query_id", "RR", "P@1"]
-    assert table["RR"].tolist() == [1.0, 0.0]
 
 
 def test_xquad_equals_pytrec_eval_with_graded_judgements_and_ties_in_every_query():
