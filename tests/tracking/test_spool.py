@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from llmlab import tracking
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import git_state
-from llmlab.cli import main
 from llmlab.tracking.store import open_store
+from tests.cli.calling import llmlab
 from tests.made_results import made
 from tests.registry.made import judged
 
@@ -49,9 +48,9 @@ def test_results_wait_in_the_spool_while_the_store_is_away_and_are_logged_once(p
     assert "spool" in str(logged)
     assert len(list((project / "mlruns" / "spool").iterdir())) == 1
     broken.mend()
-    done = CliRunner().invoke(main, ["sync"])
+    done = llmlab("sync")
     assert (done.exit_code, "1 waiting results were logged" in done.output) == (0, True), done.output
-    assert "Nothing was waiting" in CliRunner().invoke(main, ["sync"]).output
+    assert "Nothing was waiting" in llmlab("sync").output
     assert not list((project / "mlruns" / "spool").iterdir())
     assert n_runs() == 2
     assert tracking.load(results.digest, experiment="e").digest == results.digest

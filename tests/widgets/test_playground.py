@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,11 +117,11 @@ def test_naming_the_widgets_loads_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_a_job_skips_the_widget_cells(project: Path) -> None:
+@pytest.mark.usefixtures("help_desk")
+def test_a_job_skips_the_widget_cells() -> None:
     """Papermill leaves cells with the tag alone, and nothing after them needs them."""
     from llmlab.notebook import run_notebook
 
-    shutil.copytree(ROOT / "experiments", project / "experiments")
     done = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb", {"first": "20", "repeats": "1"})
     assert done.exit_code == 0
     cells = json.loads(Path(done.executed).read_text(encoding="utf-8"))["cells"]
