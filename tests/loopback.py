@@ -329,7 +329,7 @@ def _error_for(status: int, path: str, headers: dict[str, str]) -> dict[str, Any
 
 
 def _embeddings(request: dict[str, Any], dimensions: int = 256) -> dict[str, Any]:
-    """Each text as the normalised sum of its hashed words: alike texts lie near each other."""
+    """Each text as the normalised sum of its hashed words: alike texts lie near each other. Listed last first."""
     texts = [request["input"]] if isinstance(request["input"], str) else request["input"]
     vectors = []
     for text in texts:
@@ -341,7 +341,7 @@ def _embeddings(request: dict[str, Any], dimensions: int = 256) -> dict[str, Any
         vectors.append([part / norm for part in vector])
     usage = {"prompt_tokens": sum(len(text.split()) for text in texts)}
     listed = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
-    return {"object": "list", "data": listed, "model": request.get("model"), "usage": usage}
+    return {"object": "list", "data": listed[::-1], "model": request.get("model"), "usage": usage}
 
 
 async def _serve() -> None:

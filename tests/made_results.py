@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from llmlab.bundle.bundle import Bundle
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.results import Results
 from llmlab.scorers import Score, Scorer, scorer
@@ -81,6 +82,20 @@ def experiment(root: Path, policy: str, golden: GoldenSet | None) -> Path:
     assert golden is not None
     golden.save(folder / "golden.jsonl")
     return folder
+
+
+def capitals(n: int) -> list[Case]:
+    """Questions with one fact each."""
+    return [Case(id=f"q{i}", inputs={"question": f"Capital {i}?"}, expected=(f"city {i}",)) for i in range(n)]
+
+
+def experiment_folder(path: Path, bundles: Mapping[str, Bundle], cases: Sequence[Case]) -> Path:
+    """A folder with these bundles by file name, these cases and nothing else."""
+    (path / "bundles").mkdir(parents=True)
+    for name, bundle in bundles.items():
+        bundle.save(path / "bundles" / f"{name}.yaml")
+    GoldenSet(tuple(cases)).save(path / "golden.jsonl")
+    return path
 
 
 def with_numbers(results: Results, **columns: Sequence[float | None]) -> Results:

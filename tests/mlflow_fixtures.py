@@ -77,3 +77,10 @@ def project(_emptied_root: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name)
     monkeypatch.chdir(root)
     return root
+
+
+@pytest.fixture
+def help_desk(project: Path) -> Path:
+    """A project that holds the experiments, the current folder; gives the folder of the embedded default."""
+    shutil.copytree(Path(__file__).parents[1] / "experiments", project / "experiments")
+    return project / "experiments" / "pandas_help"

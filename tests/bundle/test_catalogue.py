@@ -6,14 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from llmlab.base.errors import FileRuleError, RegistryError
 from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue, expiries
-from llmlab.cli import main
 from llmlab.registry import promote, register, rollback
 from llmlab.registry.connection import open_registry
+from tests.cli.calling import llmlab
 from tests.registry.made import bundle, judged, moved, registered
 
 TODAY = date(2026, 6, 1)
@@ -90,7 +89,7 @@ def test_a_model_past_its_date_is_named_by_the_command_and_refused_by_promotion(
     with pytest.raises(RegistryError, match=r"past its deprecation date .*fallback is openai/gpt-4\.1-2025-04-14"):
         promote(version, experiment=folder, reason="r")
     moved(open_registry(), version)
-    done = CliRunner().invoke(main, ["models", "--catalogue", str(path), "--within", "30"])
+    done = llmlab("models", "--catalogue", path, "--within", "30")
     assert done.exit_code == 1
     assert "1 days past" in done.output
     assert "qa@production" in done.output
@@ -113,10 +112,10 @@ def test_what_expires_later_is_no_failure(project: Path) -> None:
     registry, (one,) = registered(project, 1)
     moved(registry, one)
     path = catalogue(project, datetime.now(UTC).date() + timedelta(days=20))
-    done = CliRunner().invoke(main, ["models", "--catalogue", str(path), "--within", "30"])
+    done = llmlab("models", "--catalogue", path, "--within", "30")
     assert (done.exit_code, "qa@production" in done.output) == (0, True)
-    assert "Nothing" in CliRunner().invoke(main, ["models", "--catalogue", str(path), "--within", "3"]).output
-    assert "help desk" in CliRunner().invoke(main, ["models", "--catalogue", str(path)]).output
+    assert "Nothing" in llmlab("models", "--catalogue", path, "--within", "3").output
+    assert "help desk" in llmlab("models", "--catalogue", path).output
 
 
 @pytest.mark.parametrize(
@@ -130,5 +129,5 @@ def test_mistakes_with_the_fallback_are_told(project: Path, arguments: list[str]
     """Before anything is run."""
     path = catalogue(project, TODAY)
     bundle().save(project / "b.yaml")
-    done = CliRunner().invoke(main, ["models", "--catalogue", str(path), *arguments])
+    done = llmlab("models", "--catalogue", path, *arguments)
     assert (done.exit_code, message in done.output) == (2, True), done.output

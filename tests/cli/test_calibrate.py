@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import pandas as pd
 import pytest
 
 from llmlab.simulate import judged_verdicts
@@ -87,13 +88,22 @@ def test_mistakes_exit_2_with_what_to_do(table, arguments, said):
 
 
 def test_the_real_verdicts_of_six_judges():
-    """LLMBar: METHODS' figures out of the command."""
+    """LLMBar: METHODS' figures out of the command. ChatGPT follows place and length; missing verdicts stay in n."""
     columns = "--label label --order1 winner_order1 --order2 winner_order2 --length1 words_1 --length2 words_2"
     found = called(real("llmbar_verdicts.csv"), *columns.split(), "--by", "judge", "--by", "method", "--json")
     groups = {tuple(g["group"].values()): g for g in json.loads(found.output)["groups"]}
-    assert len(groups) == 20
-    assert round(groups["ChatGPT", "Vanilla"]["accuracy_both"], 4) == 0.2291
-    assert round(groups["GPT-4", "Vanilla"]["position_p"], 4) == 0.0987
+    assert (len(groups), {group["n"] for group in groups.values()}) == (20, {419})
+    unread = pd.read_csv(real("llmbar_verdicts.csv"))[["winner_order1", "winner_order2"]].isna().any(axis=1).sum()
+    assert sum(group["missing"] for group in groups.values()) == unread
+    names = ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency", "first_position", "second_position")
+    for judge, figures in (
+        ("ChatGPT", [0.4057, 0.3938, 0.2291, 0.6587, 133, 10]),
+        ("GPT-4", [0.8282, 0.8616, 0.8091, 0.9284, 20, 10]),
+    ):
+        assert [round(groups[judge, "Vanilla"][name], 4) for name in names] == figures
+    assert groups["GPT-4", "Vanilla"]["position_p"] == pytest.approx(0.0987, abs=5e-5)
+    slope = [groups["ChatGPT", "Vanilla"][name] for name in ("length_slope", "length_slope_se")]
+    assert slope == pytest.approx([1.371, 0.207], abs=2e-3)
 
 
 def test_self_preference_comes_with_authors(tmp_path):

@@ -1,6 +1,5 @@
 """`llmlab calls`: what is stored and what it cost, and forgetting by variant, model and time."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ from tests.cli.calling import llmlab
 
 
 @pytest.fixture
-def asked(project):
+def asked(project, help_desk):
     """A project whose demo was asked ten questions."""
-    shutil.copytree(Path(__file__).parents[2] / "experiments", project / "experiments")
     exp = ll.Experiment.load("experiments/pandas_help", first=10)
     exp.run(repeats=1, progress=False)
     return project

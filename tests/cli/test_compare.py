@@ -180,14 +180,6 @@ def test_a_single_pair_is_stated_and_never_a_number(tmp_path):
     assert "too few cases" in run(saved(tmp_path, SLEEP.head(1)), *WIDE)
 
 
-def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path):
-    path = saved(tmp_path, SLEEP.rename(columns={"two": "\x1b[31mtwo"}))
-    said = run(path, "--baseline", "one", "--candidate", "\x1b[31mtwo", "--id", "patient")
-    assert "\x1b" not in said
-    assert "\\x1b[31mtwo" in said
-    assert "\x1b" not in run(path, "--baseline", "\x1b[2Jx", "--candidate", "one", "--id", "patient", code=2)
-
-
 def test_livebench_by_task_and_by_category_as_published_in_the_methods():
     """The cluster changes the decision: unclustered p .0248, by 18 tasks p .14172."""
     table = real("livebench_items.csv")

@@ -14,7 +14,7 @@ from llmlab.golden.cases import Case, GoldenSet
 from llmlab.notebook import run_notebook
 from tests.cli.calling import llmlab
 from tests.gate.gating import gateable, noisy
-from tests.made_results import HOSTILE, with_numbers
+from tests.made_results import HOSTILE, capitals, experiment_folder, with_numbers
 from tests.notebook.notebooks import code, text, write
 
 RULES = "baseline: bundles/v1.yaml\ngoal: {{metric: right, rule: superior, min_effect: {effect}}}\n"
@@ -168,12 +168,8 @@ def asked(tmp_path, monkeypatch):
     """A folder whose own client keeps a file for each call, and whose model floats."""
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "capitals"
-    (folder / "bundles").mkdir(parents=True)
-    for name in ("v1", "v2"):
-        bundle = ll.Bundle.from_prompt("{{ question }}", model="acme/big-1", name="capitals", system=name)
-        bundle.save(folder / "bundles" / f"{name}.yaml")
-    GoldenSet((Case(id="q", inputs={"question": "?"}, expected=("a",)),)).save(folder / "golden.jsonl")
+    v1 = ll.Bundle.from_prompt("{{ question }}", model="acme/big-1", name="capitals", system="v1")
+    folder = experiment_folder(tmp_path / "capitals", {"v1": v1, "v2": v1.with_(system="v2")}, capitals(1))
     (folder / "clients.py").write_text(
         "import llmlab as ll\nfrom pathlib import Path\nclass Acme:\n    fingerprint = 'acme'\n"
         "    async def complete(self, request):\n        Path('called').touch()\n"

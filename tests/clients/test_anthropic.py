@@ -65,34 +65,6 @@ def test_a_schema_goes_out_as_output_config_beside_the_effort(loopback: Loopback
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "told"),
-    [
-        (NEW, {"temperature": 0.0}, r"opus-4-7 cannot be sent temperature == 0\.0: models from Opus 4\.7.*Remove it"),
-        (NEW, {"top_p": 0.5}, "cannot be sent top_p"),
-        (NEW, {"top_k": 5}, "cannot be sent top_k"),
-        ("anthropic/claude-sonnet-5", {"temperature": 0.5}, "take no sampling parameters"),
-        ("bedrock/us.anthropic.claude-opus-4-8", {"temperature": 0.5}, "take no sampling parameters"),
-        (OLD, {"temperature": 0.5, "top_p": 0.5}, "temperature and top_p: it takes only one of them"),
-        (OLD, {"temperature": 1.5}, "0 to 1"),
-        (OLD, {"frequency_penalty": 0.1}, "does not have it"),
-        (OLD, {"response_format": {"type": "json_object"}}, "json_schema"),
-        (OLD, {"extra": {"response_format": "json"}}, "json_schema"),
-        ("anthropic/claude-3-5-haiku-20241022", {"response_format": {"type": "json_schema"}}, "begin with generation"),
-        (OLD, {"max_tokens": None}, "wants max_tokens"),
-        (OLD, {"extra": {"system": "x"}}, "set elsewhere"),
-    ],
-)
-def test_what_cannot_be_sent_is_refused_before_any_call_and_told(
-    loopback: Loopback, model: str, changes: dict[str, Any], told: str
-) -> None:
-    sampling = Sampling(**{"max_tokens": 9, **changes})
-    with pytest.raises(RequestRefusedError, match=told) as raised:
-        ask(connected(loopback, wire=MESSAGES), asking(wire=MESSAGES, model=model, sampling=sampling))
-    assert raised.value.attempts == 0
-    assert loopback.stats()["requests"] == 0
-
-
-@pytest.mark.parametrize(
     "model",
     ["claude-opus-4-20250514", "claude-sonnet-4-20250514", "claude-3-7-sonnet-20250219", "claude-opus-4-0"],
 )
@@ -100,11 +72,6 @@ def test_older_models_take_temperature_and_top_p_together(model: str) -> None:
     sampling = Sampling(temperature=0.5, top_p=0.5, max_tokens=9)
     body = AnthropicClient().body(asking(wire=MESSAGES, model=f"anthropic/{model}", sampling=sampling))
     assert (body["temperature"], body["top_p"]) == (0.5, 0.5)
-
-
-def test_a_seed_is_refused_because_the_api_has_none() -> None:
-    with pytest.raises(RequestRefusedError, match="seed == 4: the Messages API has no seed"):
-        ask(AnthropicClient("http://127.0.0.1:9", api_key_env=None), asking(wire=MESSAGES, seed=4))
 
 
 def test_a_system_message_among_others_is_refused() -> None:

@@ -97,10 +97,6 @@ def test_an_unknown_provider_is_told_what_to_write() -> None:
         client_for(ModelRef.parse("acme/x"))
 
 
-def test_the_offline_model_needs_no_endpoint() -> None:
-    assert not isinstance(client_for(ModelRef.parse("offline/extractive-1")), OpenAIClient)
-
-
 def test_the_best_fitting_entry_wins(tmp_path: Path) -> None:
     """The exact name, then the longest pattern, then the provider, in whatever order they stand."""
     names = ("vllm", "vllm/*", "vllm/llama-*", "vllm/llama-3")

@@ -217,11 +217,10 @@ def test_a_request_that_breaks_a_rule_takes_no_key_out(loopback: Loopback) -> No
     assert loopback.stats()["requests"] == 5
 
 
-@pytest.mark.parametrize("n_keys", [1, 3])
-def test_rate_limits_everywhere_end_without_a_storm(loopback: Loopback, n_keys: int) -> None:
+def test_rate_limits_everywhere_end_without_a_storm(loopback: Loopback) -> None:
     """FAULTS 5, 17: several keys do not multiply the attempts."""
     loopback.set(faults={"429": 1.0}, retry_after="0.01")
-    outcomes = ask_all(with_keys(loopback, *[*KEYS][:n_keys]), 6)
+    outcomes = ask_all(with_keys(loopback, *KEYS), 6)
     assert all(isinstance(outcome, TransportError) and outcome.attempts == 4 for outcome in outcomes)
     assert {outcome.status_code for outcome in outcomes if isinstance(outcome, CallError)} == {429}
     assert loopback.stats()["requests"] == 6 * 4
@@ -234,10 +233,11 @@ def test_no_more_calls_are_in_flight_than_each_key_allows(loopback: Loopback, ke
     assert loopback.stats()["in_flight_most"] == most * len(keys)
 
 
-def test_waiting_for_a_place_is_not_the_endpoints_time(loopback: Loopback) -> None:
+@pytest.mark.parametrize("limit", [{"max_in_flight": 1}, {"requests_per_minute": 300.0}], ids=str)
+def test_waiting_for_a_place_is_not_the_endpoints_time(loopback: Loopback, limit: dict[str, Any]) -> None:
     loopback.set(latency_s=0.1)
     policy = RetryPolicy(attempts=1, case_timeout_s=0.5)
-    client = OpenAIClient(loopback.base_url, api_key_env=None, max_in_flight=1, retry=policy)
+    client = OpenAIClient(loopback.base_url, api_key_env=None, retry=policy, **limit)
     assert answers(ask_all(client, 10, in_flight=10)) == 10
 
 

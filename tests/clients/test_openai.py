@@ -81,34 +81,6 @@ def test_parameters_take_the_name_that_the_model_knows(
     assert {key: value for key, value in body.items() if key not in ("model", "messages")} == wanted
 
 
-@pytest.mark.parametrize(
-    ("model", "sampling"),
-    [
-        ("openai/o3-2025-04-16", {"temperature": 0.0}),
-        ("openai/o3-2025-04-16", {"stop": ("x",)}),
-        ("openai/o3-2025-04-16", {"thinking": {"budget_tokens": 2000}}),
-        ("openai/gpt-5-mini-2025-08-07", {"top_p": 0.5}),
-        ("openai/gpt-5.2-2025-12-11", {"temperature": 0.0}),
-        ("openai/gpt-4o-2024-08-06", {"top_k": 5}),
-        ("azure/o1-2024-12-17", {"temperature": 0.5}),
-        ("anthropic/claude-opus-4-7", {"temperature": 0.0}),
-        ("anthropic/claude-sonnet-4-5-20250929", {"temperature": 0.5, "top_p": 0.5}),
-        ("anthropic/claude-sonnet-4-5-20250929", {"temperature": 1.5}),
-        ("anthropic/claude-sonnet-4-5-20250929", {"seed": 1}),
-        ("ollama/llama3:8b", {"top_k": 5}),
-        ("vllm/any", {"extra": {"messages": []}}),
-        ("vllm/any", {"temperature": 0.0, "extra": {"temperature": 1}}),
-        ("vllm/any", {"extra": {"n": 4}}),
-    ],
-)
-def test_a_parameter_that_cannot_be_sent_is_refused_before_any_call(
-    loopback: Loopback, model: str, sampling: dict[str, Any]
-) -> None:
-    with pytest.raises(RequestRefusedError):
-        ask(connected(loopback), asking(model=model, sampling=Sampling(**sampling), seed=sampling.get("seed")))
-    assert loopback.stats()["requests"] == 0
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_usage_that_is_left_out_is_unknown_and_not_zero(loopback: Loopback, stream: bool) -> None:
     loopback.set(script=["no_usage"])

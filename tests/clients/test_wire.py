@@ -149,13 +149,19 @@ def sent(*events: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "received",
-    [sent({"choices": [{"delta": {"content": "half an ans"}}]}), b": ok\n\ndata: [DONE]\n\n"],
-    ids=["torn", "said nothing"],
+    ("stream", "received"),
+    [
+        pytest.param(StreamedReply, sent({"choices": [{"delta": {"content": "half an ans"}}]}), id="torn"),
+        pytest.param(StreamedReply, b": ok\n\ndata: [DONE]\n\n", id="said nothing"),
+        pytest.param(
+            StreamedMessage, sent({"type": "message_start", "message": {}}) + b"data: [DONE]\n\n", id="no stop reason"
+        ),
+    ],
 )
-def test_a_stream_without_an_answers_end_is_no_answer(received: bytes) -> None:
+def test_a_stream_without_an_answers_end_is_no_answer(stream: Any, received: bytes) -> None:
+    """A [DONE], as proxies send it, proves nothing."""
     with pytest.raises(TransportError, match="stopped before its end"):
-        put_together(StreamedReply(), received).reply()
+        put_together(stream(), received).reply()
 
 
 @pytest.mark.parametrize(
@@ -208,14 +214,6 @@ def test_status_and_text_of_common_replies(message: dict[str, Any], finish: str 
     """An apology in words is for a scorer to judge; only what the protocol marks is a refusal here."""
     answer = chat(finish, **message)
     assert (answer.status, answer.text) == (status, text)
-
-
-def test_a_message_that_ends_before_its_stop_reason_is_no_answer() -> None:
-    stream = StreamedMessage()
-    stream.take({"type": "message_start", "message": {"content": []}})
-    stream.end()  # a proxy's [DONE] proves nothing
-    with pytest.raises(TransportError, match="stopped before its end"):
-        stream.reply()
 
 
 def test_counts_of_a_message_delta_replace_earlier_ones() -> None:

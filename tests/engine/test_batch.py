@@ -117,6 +117,19 @@ def write(asked, store, night):
     return lambda folder=night, by=client: batches.write_batches(bundle, GOLDEN, folder=folder, client=by, store=store)
 
 
+@pytest.fixture
+def sent(write, night):
+    """What was written there, sent."""
+    write()
+    batches.send_batches(night)
+
+
+@pytest.fixture
+def replies(provider, monkeypatch):
+    """Sets the lines of the provider's results."""
+    return lambda lines: monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+
+
 def test_the_same_run_replays_what_a_batch_answered_at_half_the_price(asked, provider, write, night, store):
     kind, bundle, client = asked
     assert [(file.calls, file.state) for file in write().files] == [(6, "")]
@@ -247,11 +260,9 @@ def coded(key):
 
 @pytest.mark.parametrize("secret", ["OPENAI_API_KEY", "MAIL_PASSWORD"])
 @pytest.mark.parametrize("spelled", [str, coded])
-def test_no_secret_that_a_provider_repeats_is_kept(provider, write, night, store, monkeypatch, secret, spelled):
+def test_no_secret_that_a_provider_repeats_is_kept(provider, sent, night, store, monkeypatch, secret, spelled, replies):
     key = "tr0ub4dor-and-three-horses"
     monkeypatch.setenv(secret, key)
-    write()
-    batches.send_batches(night)
     shown = spelled(key)
     tails = [
         {"response": None, "error": {"code": f"bad {shown}"}},
@@ -262,7 +273,7 @@ def test_no_secret_that_a_provider_repeats_is_kept(provider, write, night, store
         {"result": {"type": "succeeded", "message": {"error": {"message": f"x {shown}"}}}},
     ]
     lines = [{"custom_id": line["custom_id"], **tail} for line, tail in zip(provider.lines, tails, strict=True)]
-    monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+    replies(lines)
     (file,) = batches.read_batches(night, store=store).files
     assert sum(file.failed.values()) == 6
     assert shown[:12] not in (night / "batches.json").read_text()
@@ -299,12 +310,10 @@ def test_a_version_of_the_api_is_sent_or_refused_before_anything_is_written(aske
 
 @pytest.mark.parametrize("errors", [{"data": [{"message": "Enqueued limit, of-chat"}] * 2}, {"data": None}, None])
 def test_a_batch_that_failed_as_a_whole_gives_the_providers_reason(
-    asked, provider, write, night, store, monkeypatch, errors
+    asked, provider, sent, night, store, monkeypatch, errors
 ):
     if asked[0] == "messages":
         pytest.skip("Anthropic's batches do not fail as a whole")
-    write()
-    batches.send_batches(night)
     monkeypatch.setattr(provider, "reply", lambda *_: {"id": "batch_1", "status": "failed", "errors": errors})
     read = batches.read_batches(night, store=store)
     ((why, calls),) = read.files[0].failed.items()
@@ -332,21 +341,17 @@ def test_an_answer_without_an_id_is_an_error_and_the_file_is_never_taken_for_sen
 
 
 @pytest.mark.parametrize("code", ["OK", None, [200], "²", -1])
-def test_a_status_that_is_no_number_is_a_call_without_an_answer(provider, write, night, store, monkeypatch, code):
-    write()
-    batches.send_batches(night)
+def test_a_status_that_is_no_number_is_a_call_without_an_answer(provider, sent, night, store, code, replies):
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
     response = {"status_code": code, "body": body}
     lines = [{"custom_id": line["custom_id"], "response": response} for line in provider.lines]
-    monkeypatch.setattr(provider, "results", lambda wanted: lines if wanted != "bad" else [])
+    replies(lines)
     (file,) = batches.read_batches(night, store=store).files
     assert (file.stored, sum(file.failed.values())) == (0, 6)
     assert str(code) in next(iter(file.failed))
 
 
-def test_a_foreign_or_torn_line_costs_no_other_answer(provider, write, night, store, monkeypatch, tmp_path):
-    write()
-    batches.send_batches(night)
+def test_a_foreign_or_torn_line_costs_no_other_answer(provider, write, night, store, monkeypatch, tmp_path, sent):
     lines = list(provider.results("all"))
     lines.append({**lines[0], "custom_id": "of-nobody"})
     raw = b"\n".join(json.dumps(line).encode() for line in lines)
@@ -365,10 +370,8 @@ def test_a_foreign_or_torn_line_costs_no_other_answer(provider, write, night, st
 
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b'{"custom_id": "of-nobody"}'])
 def test_a_file_without_any_line_of_the_run_is_refused_and_may_be_read_again(
-    provider, write, night, store, monkeypatch, body
+    provider, sent, night, store, monkeypatch, body
 ):
-    write()
-    batches.send_batches(night)
     usual = provider.reply
     monkeypatch.setattr(
         provider, "reply", lambda *args: body if args[1].endswith(("/content", "/results")) else usual(*args)
@@ -379,11 +382,9 @@ def test_a_file_without_any_line_of_the_run_is_refused_and_may_be_read_again(
     assert batches.read_batches(night, store=store).files[0].stored == 6
 
 
-def test_a_call_that_is_told_twice_is_counted_once(provider, write, night, store, monkeypatch):
-    write()
-    batches.send_batches(night)
+def test_a_call_that_is_told_twice_is_counted_once(provider, sent, night, store, replies):
     good = list(provider.results("all"))[:5]
     bad = [{"custom_id": line["custom_id"], "response": None, "error": {"code": "late"}} for line in good]
-    monkeypatch.setattr(provider, "results", lambda wanted: [*good, *bad] if wanted != "bad" else [])
+    replies([*good, *bad])
     (file,) = batches.read_batches(night, store=store).files
     assert (file.stored, list(file.failed.values())) == (5, [1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,23 +50,6 @@ def test_an_input_that_the_model_would_not_see_is_a_note_and_no_error() -> None:
     assert check
     assert check.warnings == ("{{ passages }} is not in the prompt: the model will not see it.",)
     assert found("Say something.") == ["{{ question }} is not in the prompt: the model will not see it."]
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"temperature": -1.0}, r"^sampling\.temperature: must be >= 0$"),
-        ({"model": "gpt"}, "names no provider"),
-        ({"template": "{{ question"}, "line 1 of the template: is not valid Jinja2"),
-        ({"template": ""}, "must not be empty"),
-        ({"template": "{{ question | nosuch }}"}, "nosuch"),
-        ({"template": "{{ 10 ** 9999 ** 9 }}"}, "line 1 of the template"),
-    ],
-)
-def test_what_no_bundle_may_have_is_told_in_one_line(changes: dict[str, Any], said: str) -> None:
-    """pydantic's own message is four lines long and names a web page."""
-    with pytest.raises(ValueError, match=said):
-        edited(BASE, **changes)
 
 
 def test_the_next_version_follows_the_files(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import llmlab as ll
-from tests.loopback import Loopback
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'llmlab[ray]'")
 
@@ -24,11 +23,9 @@ KEY = "sk-notarealkey-of-this-test-0123456789"
 
 
 @pytest.fixture
-def server():
-    made = Loopback()
-    made.set(latency_s=0.05)
-    yield made
-    made.stop()
+def server(loopback):
+    loopback.set(latency_s=0.05)
+    return loopback
 
 
 @pytest.fixture

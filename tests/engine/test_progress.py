@@ -21,18 +21,6 @@ def halfway() -> Progress:
     return Progress(total=200, done=100, cached=40, errors=3, spent_usd=Decimal("0.1234"))
 
 
-def test_a_log_gets_one_line_at_the_end_of_a_short_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """Hundreds of refreshes, no carriage returns."""
-    state = halfway()
-    with shown(state) as refresh:
-        for _ in range(300):
-            refresh()
-        state.done = 200
-    written = capsys.readouterr()
-    assert written.err == "run: 200 of 200 calls (40 cached, 3 errors), $0.1234 spent\n"
-    assert written.out == ""
-
-
 def test_a_long_run_tells_a_log_now_and_then_how_long_it_will_take(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

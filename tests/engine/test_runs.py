@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import llmlab as ll
-from llmlab.base.errors import BudgetError, PromptError, RequestRefusedError, RunFailedError, StoreError
+from llmlab.base.errors import BudgetError, RequestRefusedError, RunFailedError, StoreError
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Generation, Request
 from llmlab.clients.call_store import CallStore
@@ -380,16 +380,6 @@ def test_a_budget_that_is_none_is_refused(store: Path, budget: float) -> None:
         ll.run(BUNDLE, golden(1), client=FakeClient("yes"), store=store, budget_usd=budget)
 
 
-def test_a_leak_is_refused_by_both_verbs_before_any_call(store: Path) -> None:
-    """FAULTS 64."""
-    prompt = {"template": "{{ question }}", "examples": [{"inputs": {"question": "question 1?"}, "output": "x"}]}
-    leaking, asked = Bundle.from_prompt("{{ question }}", model="vllm/tiny", prompt=prompt), FakeClient("yes")
-    for verb in (ll.run, ll.dry_run):
-        with pytest.raises(PromptError, match="case 'q1'"):
-            verb(leaking, golden(3), client=asked, store=store)
-    assert asked.requests == []
-
-
 def test_a_model_that_changes_under_us_is_told_loudly(loopback: Loopback, store: Path) -> None:
     """The stored answers are of one system, the new ones of another."""
     loopback.set(system_fingerprint="fp_old")
@@ -499,11 +489,6 @@ def test_scorers_that_cannot_be_are_refused_before_the_first_call(
     with pytest.raises(ValueError, match=refused):
         verb(BUNDLE, golden(2), client=asked, store=store, scorers=scorers, metrics=metrics)
     assert asked.requests == []
-
-
-def test_a_made_scorer_may_not_be_called_like_a_column_either() -> None:
-    with pytest.raises(ValueError, match="'steps' is a column"):
-        scorer(name="steps")(called("rated"))
 
 
 def test_what_every_result_has_is_a_metric_without_a_scorer(store: Path) -> None:

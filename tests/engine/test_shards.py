@@ -13,7 +13,6 @@ from llmlab.clients.call_store import CallStore
 from llmlab.clients.http import HttpClient
 from llmlab.engine.call_setup import CallSetup
 from llmlab.results.files import Shard
-from tests.loopback import Loopback
 
 GOLDEN = ll.GoldenSet(
     tuple(
@@ -201,10 +200,8 @@ def test_limits_and_budget_are_divided_by_the_number_of_shards():
     assert (access.requests_per_minute, access.tokens_per_minute, access.max_in_flight) == (20, 3_000, 2)
 
 
-def test_a_limited_client_asks_the_same_server(tmp_path):
-    server = Loopback()
-    asked = ll.OpenAIClient(server.base_url, api_key_env=None, max_in_flight=6)
+def test_a_limited_client_asks_the_same_server(loopback, tmp_path):
+    asked = ll.OpenAIClient(loopback.base_url, api_key_env=None, max_in_flight=6)
     results = run(tmp_path, "1/3", asked=asked)
-    server.stop()
     assert results.complete
     assert Path(tmp_path / "shard=01" / "calls.sqlite").exists()

@@ -6,6 +6,7 @@ import llmlab as ll
 from llmlab.base.errors import FileRuleError
 from llmlab.bundle import ModelRef
 from llmlab.experiment import Addresses
+from tests.made_results import capitals, experiment_folder
 
 MODEL = ModelRef.parse("openai/gpt-4o-2024-08-06")
 
@@ -99,10 +100,8 @@ def test_an_address_given_by_hand_takes_the_entry_that_names_it(project):
 
 def test_a_refused_key_costs_nothing(project, monkeypatch):
     """The run is refused before its first call."""
-    folder = project / "mine"
-    (folder / "bundles").mkdir(parents=True)
-    ll.Bundle.from_prompt("{{ question }}", model=MODEL).save(folder / "bundles" / "v1.yaml")
-    (folder / "golden.jsonl").write_text('{"id": "q1", "inputs": {"question": "?"}}\n')
+    bundle = ll.Bundle.from_prompt("{{ question }}", model=MODEL)
+    folder = experiment_folder(project / "mine", {"v1": bundle}, capitals(1))
     written(folder / "endpoints.yaml", entry("http://elsewhere/v1", "OPENAI_API_KEY"))
     monkeypatch.setenv("OPENAI_API_KEY", "canary-key-for-the-test")
     for ask in (ll.Experiment.load(folder).dry_run, ll.Experiment.load(folder).run):

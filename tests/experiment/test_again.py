@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import llmlab as ll
 from llmlab import tracking
 from llmlab.notebook import run_notebook
+from tests.made_results import experiment_folder
 
 ROOT = Path(__file__).parents[2]
 COMPARE = ROOT / "notebooks" / "01_compare_variants.ipynb"
@@ -20,16 +20,12 @@ WORSE = [[["What is fact"], "I would rather talk of something else."]]
 def folder(project, loopback, monkeypatch):
     """Two prompts and twenty cases that the server answers rightly, logged once."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    path = project / "experiments" / "mine"
-    (path / "bundles").mkdir(parents=True)
-    cases = [
-        {"id": f"q{i}", "inputs": {"question": f"What is fact {i}?"}, "expected": [f"fact {i}"]} for i in range(20)
-    ]
-    (path / "golden.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
-    for name, text in (("v1", "{{ question }}"), ("v2", "Briefly: {{ question }}")):
-        bundle = ll.Bundle.from_prompt(text, model="vllm/m-2026-01-15", name="mine", version=name)
-        bundle.save(path / "bundles" / f"{name}.yaml")
-    return path
+    bundles = {
+        name: ll.Bundle.from_prompt(text, model="vllm/m-2026-01-15", name="mine", version=name)
+        for name, text in (("v1", "{{ question }}"), ("v2", "Briefly: {{ question }}"))
+    }
+    cases = [ll.Case(id=f"q{i}", inputs={"question": f"What is fact {i}?"}, expected=f"fact {i}") for i in range(20)]
+    return experiment_folder(project / "experiments" / "mine", bundles, cases)
 
 
 def loaded(folder, loopback):

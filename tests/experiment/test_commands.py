@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,12 @@ HOSTILE = "from pathlib import Path\nPath('ran').touch()\n"
 
 
 @pytest.fixture
-def demo(project):
+def demo(project, help_desk):
     """The help desk with its labelled cases alone, and without the bundle whose topic search takes long to build."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    (project / DEMO / "bundles" / "v3.yaml").unlink()
-    labels = ll.judge.Labels.load(project / DEMO / "labels_pointwise.jsonl")
-    golden = ll.GoldenSet.load(project / DEMO / "golden.jsonl").only(ids={label.case_id for label in labels})
-    ll.GoldenSet(golden.cases).save(project / DEMO / "golden.jsonl")
+    (help_desk / "bundles" / "v3.yaml").unlink()
+    labels = ll.judge.Labels.load(help_desk / "labels_pointwise.jsonl")
+    golden = ll.GoldenSet.load(help_desk / "golden.jsonl").only(ids={label.case_id for label in labels})
+    ll.GoldenSet(golden.cases).save(help_desk / "golden.jsonl")
     return project
 
 

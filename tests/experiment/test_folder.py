@@ -1,15 +1,12 @@
 """An experiment is a folder that carries all it needs; what it does not carry is left to what is usual."""
 
-import json
-import shutil
-from pathlib import Path
-
 import pytest
 
 import llmlab as ll
 from llmlab.base.errors import FileRuleError
 from llmlab.base.yamlfile import to_yaml
-from llmlab.notebook import run_notebook
+from tests.made_results import capitals, experiment_folder
+from tests.notebook.notebooks import ran
 
 OWN = """
 import llmlab as ll
@@ -25,14 +22,11 @@ def is_brief(case, generation):
 @pytest.fixture
 def folder(project):
     """A folder with two prompts, six cases and nothing else."""
-    made = project / "experiments" / "capitals"
-    (made / "bundles").mkdir(parents=True)
-    for name, system in {"json": "Answer as JSON.", "plain": "Answer."}.items():
-        about = {"model": "openai/gpt-4o-2024-08-06", "name": "capitals", "system": system, "temperature": 0.0}
-        ll.Bundle.from_prompt("{{ question }}", **about).save(made / "bundles" / f"{name}.yaml")
-    cases = [{"id": f"q{i}", "inputs": {"question": f"Capital {i}?"}, "expected": [f"city {i}"]} for i in range(6)]
-    (made / "golden.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
-    return made
+    plain = ll.Bundle.from_prompt(
+        "{{ question }}", model="openai/gpt-4o-2024-08-06", name="capitals", system="Answer.", temperature=0.0
+    )
+    bundles = {"json": plain.with_(system="Answer as JSON."), "plain": plain}
+    return experiment_folder(project / "experiments" / "capitals", bundles, capitals(6))
 
 
 def test_a_folder_of_prompts_and_cases_is_enough(folder):
@@ -213,12 +207,9 @@ def test_paths_start_at_the_file_that_names_them(folder):
     assert [one.name for one in again.scorers] == ["not_refused", "grounded"]
 
 
-def test_the_demo_is_such_a_folder(project):
+def test_the_demo_is_such_a_folder(help_desk):
     """Prompts, temperatures, repeats, gate, judge and labels."""
-    from tests.test_house import PACKAGE
-
-    shutil.copytree(PACKAGE.parent / "experiments", project / "experiments")
-    exp = ll.Experiment.load("experiments/pandas_help")
+    exp = ll.Experiment.load(help_desk)
     assert (exp.baseline, exp.candidate, exp.metric, exp.repeats) == ("v1", "v2", "mentions_expected", 2)
     assert len(exp.variants) == 6
     assert set(exp.labels) == {"pairwise", "pointwise"}
@@ -273,15 +264,13 @@ def test_a_pairwise_judge_is_asked_which_of_two_it_prefers(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", ["01_compare_variants", "02_ab_significance", "07_watch_and_grow"])
-def test_every_notebook_reads_a_folder_whose_gate_is_about_a_judges_grade(project, notebook):
+def test_every_notebook_reads_a_folder_whose_gate_is_about_a_judges_grade(help_desk, notebook):
     """The embedded one, with its own judge as the goal."""
-    root = Path(__file__).parents[2]
-    shutil.copytree(root / "experiments", project / "experiments")
-    gate = project / "experiments/pandas_help/gate.yaml"
+    gate = help_desk / "gate.yaml"
     goal = "goal: {metric: mentions_expected"
     gate.write_text(gate.read_text().replace(goal, "goal: {metric: correctness"))
     given = {"07_watch_and_grow": {}, "02_ab_significance": {"first": "30", "local": ""}}.get(notebook, {"first": "30"})
-    done = run_notebook(root / "notebooks" / f"{notebook}.ipynb", given)
+    done = ran(notebook, **given)
     assert done.exit_code == 0, done.message
     assert any("correctness" in table for table in done.tables)
 

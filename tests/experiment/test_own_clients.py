@@ -11,6 +11,7 @@ from llmlab.base.errors import FileRuleError
 from llmlab.cli import main
 from llmlab.clients.endpoints import client_for
 from llmlab.notebook import run_notebook
+from tests.made_results import capitals, experiment_folder
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 OWN = """
@@ -33,13 +34,11 @@ print("clients.py runs")
 @pytest.fixture
 def folder(project):
     """Two prompts for a model of a provider that nobody else knows."""
-    made = project / "experiments" / "capitals"
-    (made / "bundles").mkdir(parents=True)
-    for name, system in {"v1": "Answer.", "v2": "Name the facts."}.items():
-        bundle = ll.Bundle.from_prompt("{{ question }}", model="acme/big-1", name="capitals", system=system)
-        bundle.with_(temperature=0.0, max_tokens=50).save(made / "bundles" / f"{name}.yaml")
-    cases = [ll.Case(id=f"q{i}", inputs={"question": f"Capital {i}?"}, expected=(f"city {i}",)) for i in range(40)]
-    ll.GoldenSet(tuple(cases)).save(made / "golden.jsonl")
+    v1 = ll.Bundle.from_prompt(
+        "{{ question }}", model="acme/big-1", name="capitals", system="Answer.", temperature=0.0, max_tokens=50
+    )
+    bundles = {"v1": v1, "v2": v1.with_(system="Name the facts.")}
+    made = experiment_folder(project / "experiments" / "capitals", bundles, capitals(40))
     (made / "clients.py").write_text(OWN)
     return made
 

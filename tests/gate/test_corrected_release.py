@@ -4,15 +4,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
 from llmlab import tracking
 from llmlab.base.errors import RegistryError
-from llmlab.cli import main
 from llmlab.gate import GatePolicy
 from llmlab.registry import promote, register
 from llmlab.simulate import judged_results
+from tests.cli.calling import llmlab
 from tests.made_results import experiment
 
 POLICY = """
@@ -40,8 +39,8 @@ def folder(planted, tmp_path):
 
 
 def run(folder, *more):
-    asked = ["gate", str(folder / "results.parquet"), "--policy", str(folder / "gate.yaml"), "--candidate", "v2"]
-    return CliRunner().invoke(main, [*asked, "--baseline", "v1", *more])
+    asked = (folder / "results.parquet", "--policy", folder / "gate.yaml", "--candidate", "v2", "--baseline", "v1")
+    return llmlab("gate", *asked, *more)
 
 
 def test_the_command_reads_the_labels_that_the_policy_names(folder):

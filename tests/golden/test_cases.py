@@ -299,13 +299,6 @@ def test_a_smaller_or_grown_set_names_its_parent() -> None:
         golden.grown([case("q1")])
 
 
-def test_a_set_shows_itself_escaped() -> None:
-    golden = GoldenSet((Case(id="<script>", inputs={"<b>": "\x1b[31m"}),))
-    assert "<script>" not in golden._repr_html_()
-    assert "\x1b" not in str(golden)
-    assert "1 cases in 1 clusters" in str(golden)
-
-
 def test_a_hugging_face_dataset_is_read_as_a_person_reads_it() -> None:
     """Classes by name, nested lists and mappings, numbers that stay whole beside missing ones, days as text."""
     features = datasets.Features(

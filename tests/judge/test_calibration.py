@@ -1,7 +1,6 @@
-"""Calibration: METHODS' figures on the real verdicts of six judges, and honest answers where little is known."""
+"""Calibration: oracles, clusters, and honest answers where little is known; real judges: `cli/test_calibrate`."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,72 +11,7 @@ from llmlab.base.errors import DataError
 from llmlab.judge import calibrate_scores, calibrate_verdicts
 from llmlab.judge.calibrating import RESAMPLES
 from llmlab.simulate import judged_grades
-from llmlab.stats.correction import ppi_mean
 from tests.judge.judged import MODEL, answered, blocks, means, preferences
-
-VERDICTS = Path(__file__).parents[2] / "../shared/data/llmbar_verdicts.csv"
-COLUMNS = {"order1": "winner_order1", "order2": "winner_order2", "length1": "words_1", "length2": "words_2"}
-
-
-@pytest.fixture(scope="module")
-def llmbar():
-    """LLMBar (Zeng et al. 2024): verdicts of six judges on 419 pairs, in both orders."""
-    if not VERDICTS.exists():
-        pytest.skip("the shared data are not here")
-    return pd.read_csv(VERDICTS)
-
-
-@pytest.fixture(scope="module")
-def groups(llmbar):
-    found = calibrate_verdicts(llmbar, by=["judge", "method"], resamples=200, **COLUMNS)
-    return {(group.group["judge"], group.group["method"]): group for group in found}
-
-
-@pytest.mark.parametrize(
-    ("judge", "figures", "positions"),
-    [
-        ("ChatGPT", (0.4057, 0.3938, 0.2291, 0.6587), (133, 10)),
-        ("GPT-4", (0.8282, 0.8616, 0.8091, 0.9284), (20, 10)),
-    ],
-)
-def test_accuracy_consistency_and_position_of_real_judges(groups, judge, figures, positions):
-    """ChatGPT follows the position, GPT-4 is not shown to (p .0987)."""
-    record = groups[judge, "Vanilla"].record()
-    names = ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency")
-    assert [round(record[name], 4) for name in names] == list(figures)
-    assert (record["first_position"], record["second_position"]) == positions
-    assert record["n"] == 419
-    if judge == "GPT-4":
-        assert record["position_p"] == pytest.approx(0.0987, abs=5e-5)
-
-
-def test_chatgpt_follows_length_and_not_quality(groups):
-    """Slope 1.371 (SE .207) in both orders, clustered by item; the human verdict has no slope shown."""
-    group = groups["ChatGPT", "Vanilla"]
-    assert group.length.value == pytest.approx(1.371, abs=2e-3)
-    assert group.length.se == pytest.approx(0.207, abs=2e-3)
-    assert group.length.gold_p_value > 0.05
-    assert any("not shown to follow the human verdict" in sentence for sentence in group.sentences)
-
-
-def test_every_judge_and_method_has_its_group(groups, llmbar):
-    """20 combinations; missing verdicts stay in n and are counted."""
-    assert len(groups) == 20
-    assert all(group.n == 419 for group in groups.values())
-    missing = llmbar[["winner_order1", "winner_order2"]].isna().any(axis=1).sum()
-    assert sum(group.missing for group in groups.values()) == missing
-
-
-def test_the_trap_of_a_judge_below_chance(llmbar):
-    """On every fourth pair ChatGPT's sensitivity .556 and specificity .314 sum to less than 1: J is below 0."""
-    one = llmbar[(llmbar["judge"] == "ChatGPT") & (llmbar["method"] == "Vanilla")].reset_index(drop=True)
-    rates = calibrate_verdicts(one[one.index % 4 == 0], resamples=0, **COLUMNS).only.rates
-    assert (round(rates.sensitivity.value, 3), round(rates.specificity.value, 3)) == (0.556, 0.314)
-    assert rates.youden.low < 0
-    labelled = [float(label == 1) if i % 4 == 0 else None for i, label in enumerate(one["label"])]
-    judged = (one["winner_order1"] == 1).astype(float).to_numpy()
-    found = ppi_mean(judged, labelled).corrected
-    assert (found.value, found.low, found.high) == pytest.approx((0.514, 0.419, 0.610), abs=1e-3)
 
 
 def verdicts(**columns):

@@ -125,13 +125,6 @@ def test_two_judges_stand_side_by_side_under_names_of_their_own(judge, tmp_path)
         scored(results, other, grade(4), tmp_path, name="text")
 
 
-def test_judged_results_survive_parquet(judge, tmp_path):
-    judged, _ = scored(answered({"v1": ["a"]}), judge, "no idea \x00", tmp_path)
-    back = ll.Results.from_parquet(judged.to_parquet(tmp_path / "r.parquet"))
-    assert back.metrics["correctness"].judge == judge.digest
-    assert back.provenance["judges"] == judged.provenance["judges"]
-
-
 def test_a_pairwise_judge_does_not_grade(tmp_path):
     with pytest.raises(ValueError, match="prefer"):
         scored(answered({"v1": ["a"]}), ll.judge.Judge.pairwise("tone", model=MODEL), grade(3), tmp_path)

@@ -91,14 +91,6 @@ def test_the_order_is_shuffled_and_only_the_seed_changes_it(tmp_path):
     assert sorted(orders[0]) == sorted(orders[2])
 
 
-def test_an_item_tells_neither_variant_nor_score_nor_what_others_said(tmp_path):
-    results = answered({"variant-one": ["a0"], "variant-two": ["b0"]})
-    results = results.scored_by([ll.scorers.mentions_expected])
-    grading(tmp_path / "labels.jsonl", labeller="ben", results=results).give(4, note="bens note")
-    for item in grading(tmp_path / "labels.jsonl", results=results).items:
-        assert not [part for part in ("variant", "mentions_expected", "bens") if part in repr(item)]
-
-
 def test_what_the_rubric_needs_is_shown_beside_the_answer(tmp_path):
     """The reference for correctness, as a judge is shown it."""
     session = label_grades(answered(ANSWERS), rubric=rubric("correctness"), path=tmp_path / "x.jsonl", labeller="a")

@@ -1,17 +1,6 @@
 """Projects that notebooks are run in."""
 
-import shutil
-
 import pytest
-
-from tests.notebook.notebooks import ROOT
-
-
-@pytest.fixture
-def help_desk(project):
-    """A project that holds the experiments, the current folder; gives the folder of the embedded default."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    return project / "experiments" / "pandas_help"
 
 
 @pytest.fixture

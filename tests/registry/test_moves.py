@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -19,7 +18,7 @@ from llmlab.base.errors import RegistryError, StoreError
 from llmlab.registry import history, rollback
 from llmlab.registry.connection import HISTORY, open_registry
 from llmlab.registry.moves import _point, make_move, read_history, settle
-from tests.registry.made import HOSTILE, alias_now, half, moved, registered, released
+from tests.registry.made import alias_now, half, moved, registered, released
 
 
 def test_a_move_is_a_numbered_version_of_the_history_and_the_alias_follows_it(project: Path) -> None:
@@ -121,16 +120,6 @@ def test_an_edited_move_is_found_and_counts_no_more(project: Path) -> None:
     assert past.last("production").version == 2
 
 
-def test_reasons_are_written_as_text(project: Path) -> None:
-    registry, _ = released(project, 2)
-    rollback("qa", reason=HOSTILE)
-    shown = registry.client.get_model_version(f"qa{HISTORY}", "3").description
-    assert "<img" not in shown
-    assert "[x](" not in shown
-    assert "\x1b" not in shown + str(history("qa"))
-    assert "<img" not in history("qa")._repr_html_()
-
-
 def test_a_reason_and_a_name_in_another_encoding_stop_no_rollback(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,13 +132,6 @@ def test_a_reason_and_a_name_in_another_encoding_stop_no_rollback(
     monkeypatch.setenv("LLMLAB_WHO", "b\udce9r\udce9nice")
     assert rollback("qa", reason="so is tea").who == "b?r?nice"
     assert [move.who for move in history("qa").moves[3:]] == ["b\ufffdr\ufffdnice@example.org", "b?r?nice"]
-
-
-def test_a_key_in_a_reason_is_not_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "canary-7f3a9c")
-    released(project, 2)
-    rollback("qa", reason="the key canary-7f3a9c leaked")
-    assert b"canary-7f3a9c" not in (project / "mlruns" / "mlflow.db").read_bytes()
 
 
 @pytest.mark.slow
@@ -170,33 +152,6 @@ def test_of_two_processes_that_promote_at_once_exactly_one_wins_over_200_trials(
         past = read_history(registry, name)
         assert (len(past.moves), len(past.lost)) == (40, 20)
         assert alias_now(registry, name) == past.last("production").version
-
-
-@pytest.mark.slow
-def test_eight_threads_that_promote_at_once_leave_history_and_alias_in_agreement(project: Path) -> None:
-    registry, versions = registered(project, 4)
-
-    def attempt(i: int) -> bool:
-        try:
-            moved(registry, versions[i % 4])
-        except RegistryError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(attempt, range(16)))
-    past = read_history(registry, "qa")
-    assert sum(won) == len(past.valid("production")) >= 1
-    assert alias_now(registry) == past.last("production").version
-
-
-def test_a_rollback_goes_to_the_version_before_and_says_who_when_from_and_to(project: Path) -> None:
-    registry, _ = released(project, 2)
-    back = rollback("qa", alias="production", reason="complaints")
-    assert (back.before, back.version, back.kind, back.reason) == (2, 1, "rollback", "complaints")
-    assert back.who
-    assert back.when
-    assert alias_now(registry) == 1
 
 
 def test_a_second_rollback_goes_further_back_and_not_to_and_fro(project: Path) -> None:

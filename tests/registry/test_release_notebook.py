@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +21,9 @@ ROOT = Path(__file__).parents[2]
 RELEASE = ROOT / "notebooks" / "05_gate_and_promote.ipynb"
 
 
-def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(project: Path) -> None:
+def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(project: Path, help_desk: Path) -> None:
     """Unchanged it passes and promotes nothing; with `promote` production moves; a worse candidate exits with 1."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    golden = GoldenSet.load(project / "experiments/pandas_help/golden.jsonl")
+    golden = GoldenSet.load(help_desk / "golden.jsonl")
     golden.grown([replace(golden.cases[0], id="incident-1")]).save(project / "proposed.jsonl")
     first = run_notebook(RELEASE, {"added": "proposed.jsonl"})
     assert (first.exit_code, first.verdict) == (0, "PASS"), first.message
@@ -40,7 +38,7 @@ def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(proj
     receipt = read_receipt(registry, resolve(registry, "pandas_help@production"))
     assert isinstance(receipt, Receipt)
     assert receipt.candidates_tried == 1
-    good = Bundle.load(project / "experiments/pandas_help/bundles/v2.yaml")
+    good = Bundle.load(help_desk / "bundles/v2.yaml")
     assert load("pandas_help@production", require_receipt=True).bundle.digest == good.digest
     assert audit().findings == ()
 
@@ -53,29 +51,26 @@ def test_an_improvement_is_released_once_and_a_harmful_change_moves_nothing(proj
     assert len(registry.versions("pandas_help")) == 1
 
 
-def test_a_candidate_that_no_gate_would_release_is_refused_before_a_call(project: Path) -> None:
+def test_a_candidate_that_no_gate_would_release_is_refused_before_a_call(project: Path, help_desk: Path) -> None:
     """Its model may change under its name: said before anything is paid for, without a key."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    good = Bundle.load(project / "experiments/pandas_help/bundles/v2.yaml")
+    good = Bundle.load(help_desk / "bundles/v2.yaml")
     good.with_(model="openai/gpt-4o").save(project / "floating.yaml")
     refused = run_notebook(RELEASE, {"candidate": "floating.yaml"})
     assert (refused.exit_code, refused.verdict) == (2, "BROKEN")
     assert "openai/gpt-4o is not pinned" in refused.message
 
 
-def test_a_judge_that_decides_is_refused_where_its_model_floats_and_one_beside_is_not(project: Path) -> None:
+def test_a_judge_that_decides_is_refused_where_its_model_floats_and_one_beside_is_not(help_desk: Path) -> None:
     """The gate reads its grades, so it is held to what a candidate is held to; before a call, without a key."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
-    folder = project / "experiments/pandas_help"
-    judge = (folder / "judges/correctness.yaml").read_text()
+    judge = (help_desk / "judges/correctness.yaml").read_text()
     floating = judge.replace("{provider: offline, id: overlap-judge-1}", "{provider: openai, id: gpt-4o}")
-    (folder / "judges/correctness.yaml").write_text(floating)
-    gate = (folder / "gate.yaml").read_text()
+    (help_desk / "judges/correctness.yaml").write_text(floating)
+    gate = (help_desk / "gate.yaml").read_text()
     guard = "guards:\n  - {metric: correctness, rule: non_inferior, margin: 0.1}"
-    (folder / "gate.yaml").write_text(gate.replace("guards:", guard))
+    (help_desk / "gate.yaml").write_text(gate.replace("guards:", guard))
     refused = run_notebook(RELEASE)
     assert (refused.exit_code, refused.verdict) == (2, "BROKEN"), refused.message
     assert "openai/gpt-4o is not pinned" in refused.message
 
-    (folder / "gate.yaml").write_text(gate)  # which reads no judge
+    (help_desk / "gate.yaml").write_text(gate)  # which reads no judge
     assert run_notebook(RELEASE).exit_code == 0

@@ -12,7 +12,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.registry import register
 from llmlab.registry.connection import open_registry
 from llmlab.registry.versions import read_bundle, resolve
-from tests.registry.made import HOSTILE, bundle, gated, judged
+from tests.registry.made import bundle, gated, judged
 
 
 def test_the_same_digest_is_the_same_version_whatever_its_name_and_notes(project: Path) -> None:
@@ -58,17 +58,6 @@ def test_the_description_lets_a_person_decide(project: Path) -> None:
     assert [fact for fact in facts if fact not in shown] == []
     assert len(shown) <= 5000
     assert "/#/models/qa/versions/1" in str(version)
-
-
-def test_a_hostile_prompt_is_text_in_the_description(project: Path) -> None:
-    """No HTML outside code, no fence that it could close, no control characters."""
-    hostile = bundle(template=f"{{{{ question }}}}\n```\n````\n{HOSTILE}")
-    register(hostile)
-    shown = open_registry().version("qa", 1).description
-    assert "\x1b" not in shown
-    fence = "`" * 5
-    assert shown.count(fence) == 2
-    assert "<img" not in shown.split(fence)[0] + shown.split(fence)[2]
 
 
 def test_a_very_long_prompt_is_cut_and_said_so(project: Path) -> None:

@@ -76,18 +76,6 @@ def test_a_sheet_keeps_each_answer_in_its_place_in_whatever_order_they_come(n):
     assert frame["explanations"].tolist()[:2] == ['{"said": "why 1"}', ""][:n]
 
 
-@pytest.mark.parametrize("generations", [(), (FULL, BARE)])
-def test_a_frame_survives_parquet(tmp_path, generations):
-    """NULs, escapes, empty lists and NaN come back equal, and so do no rows at all: a run stopped at once has none."""
-    before = results(*generations)
-    before.to_parquet(tmp_path / "a.parquet")
-    assert len(before.frame) == len(generations)
-    pd.testing.assert_frame_equal(
-        Results.from_parquet(tmp_path / "a.parquet").frame, before.frame, check_dtype=bool(generations)
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
-
-
 ANSWER = ("v1", "q1", "a", 0)
 
 

@@ -108,11 +108,13 @@ def test_a_failed_run_compares_nothing_and_a_partial_one_says_so():
     assert results().require_complete().state == "complete"
 
 
-def test_a_run_without_rows_is_failed_and_shows_itself():
+def test_a_run_without_rows_is_failed_shows_itself_and_survives_its_file(tmp_path):
     """Stopped before the first answer."""
     empty = Results.from_generations([], golden=GOLDEN, bundles=BUNDLES, complete=False)
     assert empty.scored_by([scorers.not_empty]).state == "FAILED"
     assert "FAILED" in empty._repr_html_()
+    after = Results.from_parquet(empty.to_parquet(tmp_path / "r.parquet"))
+    pd.testing.assert_frame_equal(after.frame, empty.frame, check_dtype=False)
 
 
 def test_a_parquet_file_gives_the_same_results_back(tmp_path):
@@ -235,9 +237,10 @@ def test_the_frame_of_a_comparison_is_numbers():
 
 
 def test_an_export_has_what_was_asked_and_expected_and_a_page_runs_nothing(tmp_path):
-    results = made({"v1": [1, 0], HOSTILE: [0, 1]}, tags=[["a", "b"], []])
+    results = made({"v1": [1, 0], HOSTILE: [None, 1]}, tags=[["a", "b"], []])
     rows = pd.read_csv(results.to_csv(tmp_path / "r.csv"), keep_default_na=False)
     first = rows[rows["case_id"] == "q000"].iloc[0]
+    assert (len(rows), (rows["right"] == "").sum()) == (4, 1)
     assert (first["input.question"], first["expected"], first["tags"]) == ("question 0?", "yes", "a; b")
     page = results.to_html(tmp_path / "r.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")

@@ -1,7 +1,6 @@
 """Retrieval metrics: worked examples, the two oracles, and what holds for every input."""
 
 import math
-from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from llmlab.base.errors import DataError
 from llmlab.retrieval.metrics import Measure, evaluate, parse_measure
 from llmlab.retrieval.variants import compare_runs
-
-DATA = Path(__file__).parents[2] / "../shared/data"
+from tests.real_data import real
 
 MEASURES = ("nDCG", "nDCG@3", "P@3", "R@3", "HitRate@3", "RR", "RR@2", "AP", "AP@3")
 TREC_EVAL = {
@@ -120,21 +118,6 @@ def test_a_document_returned_again_counts_once_at_its_first_place(qrels, run):
     assert twice.n_repeated_documents == sum(
         len(docs) - len(once[query]) for query, docs in run.items() if query in twice.query_ids
     )
-
-
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(QRELS, RUNS)
-def test_rows_of_different_queries_may_be_mixed(qrels, run):
-    rows = [(query, doc, score) for query, docs in run.items() for doc, score in docs.items()]
-    interleaved = sorted(rows, key=lambda row: list(run[row[0]]).index(row[1]))
-    columns = ["query_id", "doc_id", "score"]
-    judged = pd.DataFrame(
-        [(query, doc, rel) for query, docs in qrels.items() for doc, rel in docs.items()],
-        columns=["query_id", "doc_id", "relevance"],
-    )
-    whole = evaluate(qrels, run, measures=MEASURES)
-    mixed = evaluate(judged, pd.DataFrame(interleaved, columns=columns), measures=MEASURES)
-    np.testing.assert_array_equal(whole.values, mixed.values)
 
 
 def test_one_of_five_relevant_documents_scores_a_fifth_and_not_one():
@@ -304,54 +287,19 @@ def test_runs_judged_on_different_queries_are_not_compared():
         compare_runs(one, two)
 
 
-def test_values_per_query_stand_in_a_frame():
-    found = evaluate({"q": {"a": 1}, "r": {"b": 1}}, {"q": ["a"]}, measures=["RR", "P@1"])
-    table = found.per_query()
-    assert list(table.columns) == ["query_id", "RR", "P@1"]
-    assert table["RR"].tolist() == [1.0, 0.0]
-
-
-def test_xquad_gives_the_figures_that_are_known(xquad):
-    """METHODS: RR .950339 and .816966, difference .133373 with SE .0082072, by article CR2 .0121848."""
-    qrels, bm25, overlap, articles = xquad
-    one = evaluate(qrels, bm25, measures=["RR"])
-    two = evaluate(qrels, overlap, measures=["RR"])
-    assert one.mean("RR") == pytest.approx(0.950339, abs=5e-7)
-    assert two.mean("RR") == pytest.approx(0.816966, abs=5e-7)
-    row = compare_runs(one, two).row("RR").difference
-    assert (row.value, row.se) == pytest.approx((0.133373, 0.0082072), abs=5e-7)
-    grouped = [evaluate(qrels, run, measures=["RR"], clusters=articles) for run in (bm25, overlap)]
-    row = compare_runs(*grouped).row("RR").difference
-    assert row.se == pytest.approx(0.0121848, abs=5e-8)
-    assert row.n_clusters == 48
-
-
-def test_xquad_equals_pytrec_eval_with_graded_judgements_and_ties_in_every_query(xquad):
-    _, bm25, overlap, _ = xquad
-    graded = DATA / "xquad_en_qrels_graded.txt"
+def test_xquad_equals_pytrec_eval_with_graded_judgements_and_ties_in_every_query():
+    graded, *runs = (real(f"xquad_en_{name}.txt") for name in ("qrels_graded", "run_bm25", "run_overlap"))
     names = {"nDCG@10": "ndcg_cut_10", "P@5": "P_5", "R@10": "recall_10", "RR": "recip_rank", "AP": "map"}
     with graded.open() as file:
         oracle = pytrec_eval.RelevanceEvaluator(
             pytrec_eval.parse_qrel(file), {"ndcg_cut.10", "P.5", "recall.10", "recip_rank", "map"}
         )
-    for path in (bm25, overlap):
+    for path in runs:
         found = evaluate(graded, path, measures=tuple(names))
         with path.open() as file:
             theirs = oracle.evaluate(pytrec_eval.parse_run(file))
         expected = [[theirs[query][name] for name in names.values()] for query in found.query_ids]
         np.testing.assert_allclose(found.values, expected, atol=1e-9)
-
-
-@pytest.fixture(scope="module")
-def xquad():
-    import json
-
-    if not DATA.exists():
-        pytest.skip("the shared XQuAD files are not beside this checkout")
-    with (DATA / "xquad_en_queries.jsonl").open(encoding="utf-8") as lines:
-        articles = {query["query_id"]: query["article"] for query in map(json.loads, lines)}
-    files = [DATA / f"xquad_en_{name}.txt" for name in ("qrels_binary", "run_bm25", "run_overlap")]
-    return (*files, articles)
 
 
 @pytest.mark.parametrize("unjudged", [0, 20, 200])

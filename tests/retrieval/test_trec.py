@@ -27,24 +27,8 @@ def written(tmp_path):
     return write
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        RUN,
-        RUN.rstrip("\n"),
-        RUN.replace(" ", "\t"),
-        RUN.replace(" ", "   "),
-        RUN.replace("\n", "\r\n"),
-        "\n" + RUN.replace("\n", " \n\n"),
-        "\ufeff" + RUN,
-        RUN.replace("2.5", "+2.5"),
-        RUN.replace("Q0 d1 1", "Q0\td1 1"),
-        RUN.replace(" ", "\t").replace("\n", " of mine\n"),
-    ],
-)
-def test_a_run_reads_the_same_however_its_fields_are_spaced(written, text):
-    frame = read_run(written(text))
-    assert frame["query_id"].tolist() == ["q1", "q1", "q2"]
+def test_a_tag_of_several_words_is_passed_over(written):
+    frame = read_run(written(RUN.replace(" ", "\t").replace("\n", " of mine\n")))
     assert frame["doc_id"].tolist() == ["d1", "d2", "d1"]
     np.testing.assert_allclose(frame["score"], [2.5, 0.1, -3.0], rtol=1e-7)
 
@@ -105,12 +89,6 @@ def test_beirs_three_columns_are_judgements(written, text):
         "doc_id": ["d1", "d2", "d1"],
         "relevance": [1, 0, 2],
     }
-
-
-@pytest.mark.parametrize("content", [gzip.compress(RUN.encode(), mtime=0)[:20], b"\x1f\x8bnot gzip", b"\x1f\x8b"])
-def test_a_torn_gzip_file_is_refused(written, content):
-    with pytest.raises(FileRuleError, match="is not a whole gzip file"):
-        read_run(written(content))
 
 
 def test_what_unpacks_without_end_is_refused(written, monkeypatch):

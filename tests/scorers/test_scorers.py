@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from llmlab.clients.base import Generation
 from llmlab.golden.cases import Case
 from llmlab.scorers import Score, Scorer, as_scorers, score_all, score_all_async, scorer
 from llmlab.scorers.citations import cited_ids
+from tests.loopback import Loopback
 from tests.scorers.test_source import SHIPPED
 
 CASE = Case(id="q1", inputs={"question": "How do I drop rows with gaps?"}, expected=("dropna",))
@@ -100,6 +100,7 @@ def test_a_scorer_may_give_none_a_bool_a_number_or_a_score() -> None:
         ({"name": "two words"}, "letters"),
         ({"name": "a/b"}, "letters"),
         ({"name": "cost_usd"}, "column"),
+        ({"name": "steps"}, "column"),
         ({"low": 1.0, "high": 1.0}, "below"),
         ({"high": float("nan")}, "finite"),
     ],
@@ -452,38 +453,22 @@ def test_similarity_needs_a_model_at_an_address_and_nowhere_else(arguments: tupl
         scorers.similar_to_expected(*arguments)
 
 
-def test_similarity_asks_a_real_endpoint_and_a_fault_there_is_an_unscored_row() -> None:
-    async def answer(request: web.Request) -> web.Response:
-        body = await request.json()
-        if body["model"] == "down":
-            return web.Response(status=500, text="secret-key")
-        vectors = [{"index": i, "embedding": [float(len(text)), 1.0]} for i, text in enumerate(body["input"])]
-        return web.json_response({"data": vectors[::-1]})
+# -- functions of every kind --------------------------------------------------------------------------
 
-    async def judge() -> list[Score]:
-        app = web.Application()
-        app.router.add_post("/v1/embeddings", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        made = [
-            scorers.similar_to_expected(f"http://{host}:{port}/v1", model, name=model.replace("-", "_"))
-            for model in ("embed-1", "down")
-        ]
-        found = await score_all_async(made, CASE, said("dropna"))
-        await runner.cleanup()
-        return list(found.values())
 
-    up, down = asyncio.run(judge())
-    assert up.value == pytest.approx(1.0)
+def test_similarity_asks_a_real_endpoint_and_a_fault_there_is_an_unscored_row(loopback: Loopback) -> None:
+    """Vectors belong to texts by their index; what the server says of the key is not repeated."""
+
+    def judged() -> Score:
+        similar = scorers.similar_to_expected(loopback.base_url, "embed-1", name="similar")
+        return asyncio.run(score_all_async([similar], CASE, said("dropna")))["similar"]
+
+    assert judged().value == pytest.approx(1.0)
+    loopback.set(faults={"500": 1.0})
+    down = judged()
     assert down.value is None
     assert "HTTP 500" in down.explanation
-    assert "secret" not in down.explanation
-
-
-# -- functions of every kind --------------------------------------------------------------------------
+    assert "for key" not in down.explanation
 
 
 def test_an_object_that_is_called_with_await_is_an_async_scorer() -> None:

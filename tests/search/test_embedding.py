@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmlab.base.errors import BudgetError, CallError, DataError, RequestRefusedError, TransportError
+from llmlab.base.errors import BudgetError, CallError, DataError, RequestRefusedError
 from llmlab.bundle.bundle import Bundle, CorpusRef, ModelRef, RetrievalConfig
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Usage
@@ -84,12 +84,6 @@ def test_a_web_page_is_a_wrong_address_and_told_at_once(embedder: Embedder, loop
     with pytest.raises(CallError, match="base_url"):
         embedder(["a b"])
     assert loopback.stats()["requests"] == 1
-
-
-def test_a_server_that_stays_broken_is_told(embedder: Embedder, loopback: Loopback) -> None:
-    loopback.set(faults={"500": 1.0})
-    with pytest.raises(TransportError, match="gave up after 3 attempts"):
-        embedder(["a"])
 
 
 def test_it_works_inside_a_running_loop_and_with_an_open_store(loopback: Loopback, tmp_path: Path) -> None:

@@ -26,28 +26,14 @@ from llmlab.judge.judges import Judge
 from llmlab.results.results import Results
 from llmlab.retrieval.trec import read_qrels, read_run
 from llmlab.search.corpus import Corpus
+from tests.bundle.test_prompt import ESCAPES, GROWING
 from tests.made_results import made
 from tests.registry.made import bundle
 
 PACKAGE = Path(__file__).parents[2] / "llmlab"
 PATHS = ("../evil", "../../../../tmp/evil", "/tmp/evil", "..\\evil", "a/../../evil", "%2e%2e%2fevil", "evil\0.txt")
 PATHS += ("~/evil", "C:\\evil", "file:///tmp/evil", "....//evil", "-rf", ".", "..")
-TEMPLATES = (
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "{{ question.__init__.__globals__ }}",
-    "{{ self.__init__.__globals__ }}",
-    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-    "{{ lipsum.__globals__['os'].popen('id').read() }}",
-    "{% for c in [].__class__.__base__.__subclasses__() %}{{ c }}{% endfor %}",
-    "{{ question|attr('__class__') }}",
-    "{{ 'a' * 10**9 }}",
-    "{{ range(10**9)|list }}",
-    "{% include '/etc/passwd' %}",
-    "{% import 'os' as os %}{{ os }}",
-    "{{ question.format(x) }}",
-    "{{ '%s'|format(question.__class__) }}",
-    "{{ namespace.__init__.__globals__ }}",
-)
+TEMPLATES = (*ESCAPES, *GROWING[:5], "{{ range(10**9)|list }}", "{{ namespace.__init__.__globals__ }}")
 _PAIRS = list(zip("abcdefgh", "bcdefghi", strict=True))
 YAMLS = (
     "x: !!python/object/apply:os.system ['touch evil']",
@@ -117,12 +103,6 @@ def test_a_hostile_template_is_refused_or_gives_text_in_no_time(text: str) -> No
         said = ""
     assert time.process_time() - started < 5
     assert not re.search(r"<class|<function|root:|uid=|__globals__'", said)
-
-
-@pytest.mark.parametrize("text", TEMPLATES)
-def test_a_template_inside_an_input_or_an_answer_stays_text(text: str) -> None:
-    assert fill("Q: {{ question }}", {"question": text}) == f"Q: {text}"
-    assert text in Case(id="q", inputs={"question": text}).question
 
 
 def outside(project: Path) -> list[Path]:

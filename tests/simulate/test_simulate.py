@@ -49,6 +49,9 @@ def test_a_judge_without_faults_is_not_accused():
     found = [calibrate_verdicts(judged_verdicts(200, seed=seed), resamples=0, **LENGTHS).only for seed in range(100)]
     assert sum((group.position.p_value or 1) < 0.05 for group in found) <= 10
     assert sum(not group.length.low <= 0 <= group.length.high for group in found) <= 10
+    leaning = calibrate_verdicts(judged_verdicts(400, seed=8, position=1.0), resamples=0).only.position
+    assert leaning.p_value < 1e-6
+    assert "favours the first answer" in str(leaning)
 
 
 def test_planted_error_rates_are_recovered():

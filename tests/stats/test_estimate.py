@@ -41,13 +41,6 @@ def test_mean_matches_the_t_interval_of_scipy():
     assert (mean.n, mean.n_attempted) == (50, 50)
 
 
-def test_clusters_widen_the_interval_of_the_mean():
-    values = np.repeat(np.random.default_rng(1).normal(size=30), 10)
-    alone, clustered = mean_estimate(values), mean_estimate(values, np.repeat(np.arange(30), 10))
-    assert clustered.high - clustered.low > 2.5 * (alone.high - alone.low)
-    assert "30 clusters" in clustered.method
-
-
 def test_equal_values_are_said_not_to_be_certain():
     mean = mean_estimate([0.1] * 7, n_attempted=9)
     assert (mean.low, mean.high) == pytest.approx((0.1, 0.1))

@@ -5,11 +5,10 @@ import xml.etree.ElementTree as ET
 from datetime import timedelta
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
 from llmlab.base.errors import GateError
-from llmlab.cli import main
+from tests.cli.calling import llmlab
 from tests.watch.test_rules import NOW, PAGES, START, rules, traffic
 
 HOSTILE = '<script>alert("x")</script>'
@@ -106,7 +105,7 @@ def test_silence_is_told_in_hours_or_days(silent, told):
 
 def test_a_folder_is_no_place_for_a_report(folder):
     traces = folder.parents[1] / "traces.parquet"
-    done = CliRunner().invoke(main, ["watch", str(folder), str(traces), "--prometheus", str(folder)])
+    done = llmlab("watch", folder, traces, "--prometheus", folder)
     assert done.exit_code == 2
     assert "is a folder" in str(done.exception) + done.output
 
@@ -134,7 +133,7 @@ def test_the_command_exits_as_it_found(folder, until, code):
     options = [part for name, path in texts.items() for part in (f"--{name}", str(path))]
     traces = folder.parents[1] / ("traces.parquet" if code != 2 else "none.jsonl")
     until_text = f"{until:%Y-%m-%dT%H:%M:%S}"
-    done = CliRunner().invoke(main, ["watch", str(folder), str(traces), "--until", until_text, *options])
+    done = llmlab("watch", folder, traces, "--until", until_text, *options)
     assert done.exit_code == code, done.output
     assert all(path.is_file() == (code != 2) for path in texts.values())
 

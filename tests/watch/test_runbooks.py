@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import llmlab as ll
-from llmlab.cli import main
 from llmlab.watch.policy import DRIFTS
 from llmlab.watch.policy import PAGES as DRIFT_PAGES
+from tests.cli.calling import llmlab
 from tests.watch.test_rules import traffic
 
 ROOT = Path(__file__).parents[2]
@@ -25,14 +24,9 @@ def commands(path):
     return [shlex.split(line[2:]) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("$ ")]
 
 
-def llmlab(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 @pytest.fixture
-def service(project):
+def service(project, help_desk):
     """A project in which version 2 of the help desk replaced version 1, and its traces lie in `traces/`."""
-    shutil.copytree(ROOT / "experiments", project / "experiments")
     shutil.copytree(ROOT / "notebooks", project / "notebooks")
     for number in (1, 2):
         assert llmlab("register", f"experiments/pandas_help/bundles/v{number}.yaml").exit_code == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,11 +117,11 @@ def test_naming_the_widgets_loads_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_a_job_skips_the_widget_cells(project: Path) -> None:
+@pytest.mark.usefixtures("help_desk")
+def test_a_job_skips_the_widget_cells() -> None:
     """Papermill leaves cells with the tag alone, and nothing after them needs them."""
     from llmlab.notebook import run_notebook
 
-    shutil.copytree(ROOT / "experiments", project / "experiments")
     done = run_notebook(ROOT / "notebooks" / "01_compare_variants.ipynb", {"first": "20", "repeats": "1"})
     assert done.exit_code == 0
     cells = json.loads(Path(done.executed).read_text(encoding="utf-8"))["cells"]
@@ -156,6 +155,9 @@ def test_every_setting_of_a_bundle_that_has_a_field_is_read_from_it(playground: 
         ("model", "gpt", "names no provider"),
         ("template", "{{ question", "is not valid Jinja2"),
         ("template", "", "must not be empty"),
+        ("template", "{{ question | nosuch }}", "nosuch"),
+        ("template", "{{ 10 ** 9999 ** 9 }}", "line 1 of the template"),
+        ("temperature", "-1", "sampling.temperature: must be &gt;= 0"),
         ("max_tokens", "many", "must be a number"),
         ("max_tokens", "0", "must be &gt;= 1"),
         ("examples", "- [", "examples"),
