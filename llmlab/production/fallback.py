@@ -31,7 +31,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.bundle.catalogue import Catalogue
 from llmlab.clients.base import Client, Generation, Request
 from llmlab.clients.endpoints import Reaching, client_for
-from llmlab.clients.retry import KEY_REFUSED, TOO_MANY_REQUESTS
+from llmlab.clients.retry import KEY_REFUSED, NOT_SERVED, TOO_MANY_REQUESTS
 from llmlab.clients.wire import wire_sampling
 from llmlab.production.recorder import open_request
 from llmlab.registry.connection import open_registry
@@ -41,7 +41,6 @@ from llmlab.tracking.store import store_exists
 
 CATALOGUE = "experiments/models.yaml"
 JITTER = 0.25  # a rest lasts from this share less to this share more, so that processes do not probe together
-GONE = 404  # the model, or the deployment
 State = Literal["closed", "open", "probing"]
 Ended = Literal["answered", "failed", "nothing"]  # "nothing": it says nothing of the endpoint
 
@@ -246,7 +245,7 @@ class Fallback:
 def _is_callers(error: CallError) -> bool:
     """Whether the request is at fault: not the connection, the time, the account, the key, or a model that is gone."""
     ours = isinstance(error, (TransportError, CallTimeoutError, UnusableEndpointError))
-    return isinstance(error, RequestRefusedError) and not ours and error.status_code not in {*KEY_REFUSED, GONE}
+    return isinstance(error, RequestRefusedError) and not ours and error.status_code not in KEY_REFUSED | NOT_SERVED
 
 
 def _named(primary: Bundle, catalogue: Path) -> Bundle:

@@ -293,7 +293,7 @@ def test_what_the_endpoint_cannot_take_is_the_caller_s_error(pair, error):
 @pytest.mark.parametrize(
     "error",
     [
-        *(RequestRefusedError("refused", status_code=code) for code in (401, 402, 403, 404, 429)),
+        *(RequestRefusedError("refused", status_code=code) for code in (401, 402, 403, 404, 410, 429)),
         CallTimeoutError("too slow"),
         CallError("odd"),
     ],
