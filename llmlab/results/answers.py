@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import compress
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmlab.base.background import run_in_background
+from llmlab.base.numbers import counted
 from llmlab.base.private import Secrets, scrub, secrets_now
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
@@ -28,6 +30,24 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+__all__ = [
+    "AnswerSheet",
+    "bounds_of",
+    "column_of",
+    "commonest",
+    "content_digest",
+    "explanations_of",
+    "generations_of",
+    "metrics_of",
+    "refuse_unknown",
+    "score_columns",
+    "scores_of",
+    "sheet_of",
+    "shown_in",
+    "storable",
+    "with_reasons",
+]
+
 TEXTS_AT_ONCE = 4_096  # kept by Arrow together, as soon as all of them are there
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
@@ -35,6 +55,7 @@ _PLAIN_COLUMNS = ("variant", "case_id", "repeat", "status", "cached", "attempts"
 _OTHER_TEXT_COLUMNS = ("thought", "served_model", "system_fingerprint", "error", "call_key")
 _NUMBER_COLUMNS = ("latency_s", "first_token_s", "cost_usd")
 TOKEN_COLUMNS = ("input_tokens", "output_tokens", "cached_input_tokens")
+_QUOTED = re.compile(r"\{.*\}", re.DOTALL)  # what an error tells of a reply
 _JSON_COLUMNS = ("tool_calls", "steps", "bounds")
 
 
@@ -317,3 +338,21 @@ def _arrow_texts(pieces: Iterable[Any]) -> Any:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def commonest(errors: Iterable[str], *, noted: str, most: int = 3) -> str:
+    """The commonest errors with their counts and how many others there are, but for those that `noted` says.
+
+    Errors that differ in what they quote of a reply alone ("{...}") are one.
+
+    >>> commonest(["no choice: {'tokens': 7}", "no choice: {'tokens': 8}", "lost"], noted="", most=1)
+    '2 x no choice: {…}; and 1 other'
+    """
+    kinds: dict[str, list[str]] = {}
+    for text in map(str, errors):
+        if text not in noted:
+            kinds.setdefault(_QUOTED.sub("{…}", text), []).append(text)
+    ordered = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    shown = [f"{len(texts)} x {texts[0] if len(set(texts)) == 1 else kind}" for kind, texts in ordered[:most]]
+    left = sum(len(texts) for _, texts in ordered[most:])
+    return "; ".join([*shown, *([f"and {counted(left, 'other')}"] if left else [])])

@@ -327,9 +327,8 @@ class Results(Shown):
     @property
     def common_errors(self) -> str:
         """The three commonest errors with their counts; "" without any, or where a note says them already."""
-        errors = self.frame.loc[self.frame["status"] == "error", "error"].value_counts().head(3)
-        noted = " ".join(self.notes)
-        return "; ".join(f"{count} x {text}" for text, count in errors.items() if str(text) not in noted)
+        failed = self.frame["status"] == "error"
+        return sheets.commonest(self.frame.loc[failed, "error"], noted=" ".join(self.notes))
 
     def require_complete(self) -> Results:
         """These results, if the run is complete; RunFailedError with the commonest errors otherwise."""

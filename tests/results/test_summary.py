@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from llmlab.results.answers import commonest
 from llmlab.results.summary import age_of, case_mean
 from llmlab.stats.bounded import share_estimate
 from tests.made_results import made, reads, with_numbers
@@ -133,3 +134,10 @@ def test_costs_that_fewer_answers_tell_are_counted_beside_the_scores():
     told = made({"v1": [1.0] * 40, "v2": [0.5] * 40}).with_columns(cost_usd=costs).summary().lines()
     assert any("v1 8/40" in line and "v2 8/40" in line for line in told)
     assert not any("8/40" in line for line in made({"v1": [1.0] * 40}).summary().lines())
+
+
+def test_errors_that_are_not_shown_are_counted_and_what_they_quote_does_not_part_them():
+    empty = [f"the reply holds no choice: {{'usage': {{'tokens': {n}}}}} (gave up)" for n in (7, 7, 8, 9)]
+    said = commonest([*empty, *("abcdf" * 2), "no route"], noted="no route to the host", most=2)
+    assert said == "4 x the reply holds no choice: {…} (gave up); 2 x a; and 8 others"
+    assert commonest(empty[:2], noted="") == f"2 x {empty[0]}"  # where all quote the same it is shown
