@@ -12,6 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from llmlab.base.numbers import MISSING, Interval, number
 
+__all__ = [
+    "CUT_AT_CHARS",
+    "ROW_LIMIT",
+    "Chip",
+    "Folded",
+    "Marked",
+    "as_sentences",
+    "cell_text",
+    "columns_of",
+    "columns_wide",
+    "is_numeric",
+    "more_rows",
+    "plain",
+    "printable",
+]
+
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 ROW_LIMIT = 60
 
@@ -74,6 +90,17 @@ def columns_of(rows: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
+def columns_wide(text: str) -> int:
+    """How many columns of a terminal a text takes: East Asian signs and emoji two, what combines none.
+
+    >>> columns_wide("日本"), columns_wide("e\u0301")
+    (4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(0 if _combines(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def is_numeric(rows: Sequence[Mapping[str, object]], column: str) -> bool:
     values = [row[column] for row in rows if row.get(column) is not None]
     return bool(values) and all(
@@ -102,3 +129,7 @@ def printable(text: str, *, keep: str) -> str:
 
 def _visible(char: str) -> str:
     return " " if unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode("ascii")
+
+
+def _combines(char: str) -> bool:
+    return unicodedata.category(char) in ("Mn", "Me", "Cf")

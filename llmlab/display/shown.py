@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from llmlab import display as room
-from llmlab.base.cells import ROW_LIMIT, Chip, cell_text, columns_of, is_numeric, more_rows, plain
+from llmlab.base.cells import ROW_LIMIT, Chip, cell_text, columns_of, columns_wide, is_numeric, more_rows, plain
 from llmlab.base.documents import write_whole
 from llmlab.base.numbers import Interval
 from llmlab.base.verdict import Verdict, required
@@ -122,12 +122,12 @@ def text_table(rows: Sequence[Mapping[str, object]], *, most_rows: int = ROW_LIM
     cells = [[plain(cell_text(row.get(column)), longest) for column in columns] for row in rows[:most_rows]]
     more = [more_rows(rows, most_rows)] if len(rows) > most_rows else []
     names = [plain(column, 60) for column in columns]
-    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    widths = [max(columns_wide(name), *(columns_wide(row[i]) for row in cells)) for i, name in enumerate(names)]
     right = [is_numeric(rows, column) for column in columns]
 
     def line(parts: Sequence[str]) -> str:
         padded = (
-            part.rjust(width) if is_right else part.ljust(width)
+            " " * (width - columns_wide(part)) + part if is_right else part + " " * (width - columns_wide(part))
             for part, width, is_right in zip(parts, widths, right, strict=True)
         )
         return "  ".join(padded).rstrip()

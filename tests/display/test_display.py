@@ -149,3 +149,10 @@ def test_an_empty_table_says_so() -> None:
     assert "no rows" in html_table([])
     assert "<table" in html_table([{}])
     assert text_table([]) == ""
+
+
+def test_a_text_table_aligns_signs_that_are_two_columns_wide_and_those_that_are_none():
+    lines = text_table(
+        [{"name": "日本語", "n": 1}, {"name": "e\u0301t", "n": 2}, {"name": "plain", "n": 3}]
+    ).splitlines()
+    assert lines[2:] == ["日本語  1", "e\u0301t      2", "plain   3"]
