@@ -29,7 +29,12 @@ COLOURS = {
     "grey": "#767676",
 }
 CYCLE = tuple(COLOURS[name] for name in ("blue", "orange", "green", "vermillion", "purple", "sky", "black"))
-_OTHER_SCRIPTS = ("Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei")
+_OTHER_SCRIPTS = (  # matplotlib takes each sign from the first that has it
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
+    *("Noto Sans", "Arial Unicode MS", "Hiragino Sans", "PingFang SC", "Heiti TC", "Apple SD Gothic Neo"),
+    *("Yu Gothic", "MS Gothic", "Microsoft YaHei", "SimHei", "Malgun Gothic"),
+    *("IPAexGothic", "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "NanumGothic", "Droid Sans Fallback"),
+)
 _INSTALLED = frozenset(font.name for font in fontManager.ttflist)
 STYLE: Mapping[str, Any] = {
     "font.family": ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in _INSTALLED)],
