@@ -264,7 +264,8 @@ class Comparison(Shown):
             findings.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
         weak = list(dict.fromkeys(note for row in self.rows for note in row.notes))
         if len(weak) > NOTES_SHOWN:
-            weak[NOTES_SHOWN:] = [f"There are {len(weak) - NOTES_SHOWN} more such notes, each in its row's `notes`."]
+            more = len(weak) - NOTES_SHOWN
+            weak[NOTES_SHOWN:] = [f"And {counted(more, 'more such note')}: see `notes` of the rows."]
         return (*findings, *weak, *self.notes, _how(self))
 
     def __iter__(self) -> Iterator[PairedRow]:

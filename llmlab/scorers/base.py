@@ -74,7 +74,7 @@ class Scorer(Shown):
     def __post_init__(self) -> None:
         low, high = self.low, self.high
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"scorer name == {self.name!r}, must be letters, digits, _ . -; give one with name=...")
+            raise ValueError(f"scorer name == {self.name!r}, must be ASCII letters, digits, _ . -; give name=...")
         if self.name in RESERVED:
             raise ValueError(f"scorer name == {self.name!r} is a column of every result; give another with name=...")
         if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
@@ -197,6 +197,9 @@ def scorer(
     >>> polite(Case(id="q1", inputs={"question": "?"}), Generation(text="Try dropna, please.")).value
     1.0
     """
+
+    if unknown := sorted(declared.keys() - Declared.__annotations__.keys()):
+        raise TypeError(f"@scorer({unknown[0]}=...): may declare {', '.join(Declared.__annotations__)}")
 
     def build(plain: ScoreFunction) -> Scorer:
         called = declared.get("name") or str(getattr(plain, "__name__", type(plain).__name__))

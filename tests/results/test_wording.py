@@ -67,6 +67,8 @@ def test_a_comparison_says_findings_first_and_how_last():
     assert len(lines) == 6 + 1 + 4 + 1 + 1
     assert lines[6] == "The other 2 rows over all cases: see the table."
     assert "4 more such notes" in lines[-2]
+    fewer = {name: scores[name] for name in ("v1", *(f"w{i}" for i in range(5)))}
+    assert "1 more such note:" in made(fewer).compare("v1").lines()[-2]
     assert "Holm, the family is 8 rows over all cases" in lines[-1]
     assert "cases independent" in lines[-1]
 

@@ -487,3 +487,10 @@ def test_an_explanation_that_is_no_text_is_an_error_of_the_scorer(explanation: A
     score = score_all([told], CASE, said("x"))["odd"]
     assert score.value is None
     assert "odd" in score.explanation
+
+
+def test_what_a_scorer_may_declare_is_said():
+    with pytest.raises(TypeError, match=r"@scorer\(hihg=...\): may declare low, high, "):
+        scorer(hihg=5)
+    with pytest.raises(ValueError, match="ASCII letters"):
+        scorer(name="wörter")(lambda case, generation: 1)
