@@ -12,22 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from llmlab.base.numbers import MISSING, Interval, number
 
-__all__ = [
-    "CUT_AT_CHARS",
-    "ROW_LIMIT",
-    "Chip",
-    "Folded",
-    "Marked",
-    "as_sentences",
-    "cell_text",
-    "columns_of",
-    "columns_wide",
-    "is_numeric",
-    "more_rows",
-    "plain",
-    "printable",
-]
-
 CUT_AT_CHARS = 160  # longer cells are cut, with the whole text one click away
 ROW_LIMIT = 60
 

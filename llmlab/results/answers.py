@@ -30,24 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = [
-    "AnswerSheet",
-    "bounds_of",
-    "column_of",
-    "commonest",
-    "content_digest",
-    "explanations_of",
-    "generations_of",
-    "metrics_of",
-    "refuse_unknown",
-    "score_columns",
-    "scores_of",
-    "sheet_of",
-    "shown_in",
-    "storable",
-    "with_reasons",
-]
-
 TEXTS_AT_ONCE = 4_096  # kept by Arrow together, as soon as all of them are there
 SCORING_AT_ONCE = 32  # answers whose async scorers wait for an endpoint at the same time
 
