@@ -104,8 +104,8 @@ class DryRun(Shown):
         if not self.texts_to_embed:
             return ""
         cost = self.embedding_cost_usd
-        shown = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
-        return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {shown}."
+        cost_text = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
+        return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {cost_text}."
 
 
 def dry_run(
@@ -212,8 +212,8 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
 def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
     """The sum of these costs, None where one of them is unknown."""
     every = list(costs)
-    known = [cost for cost in every if cost is not None]
-    return sum(known, Decimal(0)) if len(known) == len(every) else None
+    priced = [cost for cost in every if cost is not None]
+    return sum(priced, Decimal(0)) if len(priced) == len(every) else None
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from llmlab import engine as room
+from llmlab import engine
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.cells import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
@@ -257,8 +257,8 @@ class _Run:
             one_turn = len(call.request.in_turns()) == 1
             return await (self._sent if one_turn else self._conversed)(call, call.request)
         assert self.plan.app is not None  # noqa: S101  # no other plan has calls without a request
-        asking = room.app.Asking(self.store, call.repeat, self.plan.fresh, self.secrets)
-        return await room.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant], asking=asking)
+        asking = engine.app.Asking(self.store, call.repeat, self.plan.fresh, self.secrets)
+        return await engine.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant], asking=asking)
 
     async def _conversed(self, call: Call, request: Request) -> Generation:
         """The answer to the last of the user's turns, each sent with the answers to those before it."""
