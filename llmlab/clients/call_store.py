@@ -37,9 +37,9 @@ except ImportError:  # Windows, where nobody's claims are seen
 
 APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
 FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
-BUSY_TIMEOUT_S = 60.0
-KEYS_PER_QUERY = 500
-ROWS_PER_COMMIT = 1_000
+_BUSY_TIMEOUT_S = 60.0
+_KEYS_PER_QUERY = 500
+_ROWS_PER_COMMIT = 1_000  # of five variables each: SQLite takes at most 32,766 in a statement
 NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
@@ -48,7 +48,7 @@ OTHERS = "calls.d"  # folder beside the store with those of others
 NO_ANSWER = (ValueError, KeyError, TypeError, ArithmeticError)  # of an entry that is whole, and that holds none
 _ADVICE = {  # what SQLite says -> what to do
     "full|disk I/O": "make room on the disk and run again: answers kept so far are not paid for twice",
-    "locked": f"another process has held its lock for {BUSY_TIMEOUT_S:.0f} s; end it and run again",
+    "locked": f"another process has held its lock for {_BUSY_TIMEOUT_S:.0f} s; end it and run again",
     "malformed|not a database": "the file is damaged; move it away or restore a copy (what only it held is paid again)",
     "": "check that the path exists and may be written",
 }
@@ -149,7 +149,7 @@ class CallStore:
         self.check()
         answers: dict[str, Generation] = {}
         remaining = iter(keys)
-        while batch := list(islice(remaining, KEYS_PER_QUERY)):
+        while batch := list(islice(remaining, _KEYS_PER_QUERY)):
             for row in self._rows(batch):
                 answer = None
                 with contextlib.suppress(*NO_ANSWER):
@@ -190,6 +190,7 @@ class CallStore:
         try:
             if self._claims is None:
                 self._claims = os.open(f"{self.path}-claims", os.O_CREAT | os.O_RDWR, 0o600)
+            # a key's byte is its checksum, in a file that stays empty: two keys on one byte only wait for each other
             fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, zlib.crc32(key.encode()))
         except BlockingIOError:
             self.shared = True
@@ -343,7 +344,7 @@ class CallStore:
         while (first := self._queue.get()) is not None:
             batch = [first]
             more: _Write | None = first
-            while more is not None and len(batch) < ROWS_PER_COMMIT and not self._queue.empty():
+            while more is not None and len(batch) < _ROWS_PER_COMMIT and not self._queue.empty():
                 if (more := self._queue.get()) is not None:
                     batch.append(more)
             stored_before = {} if self._broken else self._commit(connection, batch)
@@ -373,6 +374,7 @@ class CallStore:
 
 
 def _release(batch: list[_Write], broken: str, stored_before: Mapping[str, Any]) -> None:
+    # a future may be settled only in its loop's thread, and one batch may hold the writes of several loops
     for loop in {write.done.get_loop() for write in batch}:
         writes = [write for write in batch if write.done.get_loop() is loop]
         with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody waiting; the answers are kept
@@ -447,7 +449,7 @@ def _connected(path: Path, mode: str = "rwc") -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=_BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -483,7 +485,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _write_ahead(connection: sqlite3.Connection) -> str:
     """Switch to WAL. SQLite does not wait for its lock here when several processes do this first, so we do."""
-    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    give_up_at = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
             return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])

@@ -118,7 +118,7 @@ class OfflineJudge:
         return Decimal(0) if str(model) == self.fingerprint else None
 
 
-class Sentence(NamedTuple):
+class _Sentence(NamedTuple):
     """A sentence: its plain text, the words it is found by, whose it is ("" = nobody's), and what it weighs."""
 
     text: str
@@ -128,7 +128,7 @@ class Sentence(NamedTuple):
 
 
 @lru_cache(maxsize=16_384)
-def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[Sentence, ...]]:
+def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[_Sentence, ...]]:
     """The words of a passage (name included) and its sentences, in order.
 
     >>> [(s.name, s.text) for s in sentences_of("DataFrame.dropna", "Remove missing values. See ``fillna``.")[1]]
@@ -136,16 +136,16 @@ def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[Sente
     """
     title, object_name = frozenset(words(doc_id)), _name(doc_id)
     sentences = tuple(
-        Sentence(text, (title if name == object_name else frozenset(words(name))).union(words(text)), name, weight)
+        _Sentence(text, (title if name == object_name else frozenset(words(name))).union(words(text)), name, weight)
         for name, text, weight in _said(doc_id, passage)
     )
     return title.union(*(sentence.words for sentence in sentences)), sentences
 
 
-def plain_text(text: str) -> str:
+def _plain_text(text: str) -> str:
     """Text without reStructuredText directives and roles, white space made single.
 
-    >>> plain_text("See :func:`~pandas.read_csv` and\\n``sep``.")
+    >>> _plain_text("See :func:`~pandas.read_csv` and\\n``sep``.")
     'See `pandas.read_csv` and `sep`.'
     """
     text = _ROLE.sub(r"`\1`", text.replace("``", "`"))
@@ -159,7 +159,7 @@ class _Candidate(NamedTuple):
     share: float
     passage_share: float
     doc_id: str
-    sentence: Sentence
+    sentence: _Sentence
 
 
 def _answer(request: Request) -> str:
@@ -313,7 +313,7 @@ def _said(doc_id: str, passage: str) -> Iterator[tuple[str, str, float]]:
     for section, body in _sections(_DIRECTIVE.sub("", passage)):
         if section == "see also":
             for entry in _SEE_ALSO.finditer(body):
-                yield _name(entry[1]), plain_text(entry[2]), SEE_ALSO_WEIGHT
+                yield _name(entry[1]), _plain_text(entry[2]), SEE_ALSO_WEIGHT
         elif section not in _SKIPPED:
             is_prose = section in _PROSE
             if not is_prose:  # what is said of each parameter is indented, its name and type are not
@@ -334,7 +334,7 @@ def _sections(passage: str) -> Iterator[tuple[str, str]]:
 
 def _split(body: str) -> Iterator[str]:
     for paragraph in _BREAK.split(body):
-        text = plain_text(paragraph).lstrip("*- ")
+        text = _plain_text(paragraph).lstrip("*- ")
         if ">>>" not in text:
             yield from (part for part in _END.split(text) if 8 <= len(part) <= LONGEST_SENTENCE_CHARS)
 

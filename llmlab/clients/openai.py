@@ -82,7 +82,7 @@ class OpenAIClient(HttpClient):
                 if response.status != 200:
                     text = content.decode("utf-8", "replace")
                     raise failure_of(response.status, text, headers=response.headers, access=lane.access)
-                return read_vectors(read_json(content), n=len(texts))
+                return _read_vectors(read_json(content), n=len(texts))
 
             body = json.dumps({"model": lane.access.deployment or model.id, "input": list(texts)}).encode("ascii")
             return await self._send(_url(lane.access, model, "embeddings"), body, lane.access, read)
@@ -121,10 +121,10 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_vectors(reply: Mapping[str, Any], *, n: int) -> list[list[float]]:
+def _read_vectors(reply: Mapping[str, Any], *, n: int) -> list[list[float]]:
     """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
 
-    >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
+    >>> _read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
     [[1.0], [0.5]]
     """
     inner_error(reply)

@@ -19,16 +19,16 @@ from llmlab.clients.base import Usage
 MILLION = Decimal(1_000_000)
 # on no public list
 SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})
-Amount = Annotated[Decimal, Field(ge=0, strict=False)]
+_Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
 class TokenPrices(Strict):
     """US dollars per million tokens; input from or into a cache costs as much as other input unless it is given."""
 
-    input: Amount
-    output: Amount
-    cached_input: Amount | None = None
-    cache_write: Amount | None = None
+    input: _Amount
+    output: _Amount
+    cached_input: _Amount | None = None
+    cache_write: _Amount | None = None
 
 
 def price_usd(model: ModelRef, usage: Usage, *, own: TokenPrices | None = None) -> Decimal | None:

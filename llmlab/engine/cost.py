@@ -140,7 +140,7 @@ def dry_run(
         for batch in plan.batches():
             stored = calls.get_many([call.key for call in batch])
             for call in batch:
-                name, parts, n_turns = call.variant, tokens_by_part(call, plan.bundles[call.variant]), 1
+                name, parts, n_turns = call.variant, _tokens_by_part(call, plan.bundles[call.variant]), 1
                 size = sum(parts.values())
                 if call.request is not None:
                     n_turns = len(call.request.in_turns())
@@ -189,7 +189,7 @@ def estimated_tokens(size: int) -> int:
     return -(-size // BYTES_PER_TOKEN)
 
 
-def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
+def _tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
     """Estimated input tokens of one call by part of its prompt, all of `PARTS`.
 
     In a conversation each turn sends again what was said before it, with answers as long as they may get.

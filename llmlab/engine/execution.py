@@ -39,7 +39,7 @@ CLAIMED_AGAIN_S = 0.02  # how often it is asked whether another process has an a
 CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
 
 
-class Arrived(NamedTuple):
+class _Arrived(NamedTuple):
     """An answer that is in its place, and in the call store where it may be kept."""
 
     place: int
@@ -55,12 +55,12 @@ class Scoring:
     """
 
     def __init__(self, sheet: AnswerSheet) -> None:
-        self.sheet, self.waiting = sheet, deque[Arrived]()
+        self.sheet, self.waiting = sheet, deque[_Arrived]()
         self._plain = [scorer for scorer in sheet.scorers if not scorer.is_async]
         self._async = [scorer for scorer in sheet.scorers if scorer.is_async]
         self._turn, self._at_once = asyncio.Lock(), asyncio.Semaphore(SCORING_AT_ONCE)
 
-    def take(self, arrived: Arrived) -> None:
+    def take(self, arrived: _Arrived) -> None:
         """The answer is in the results from now on."""
         self.sheet.put(arrived.place, arrived.generation)
         if self.sheet.scorers:
@@ -89,12 +89,12 @@ class Scoring:
                 self.sheet.score(arrived.place, {scorer.name: scores[scorer.name] for scorer in self.sheet.scorers})
                 self.waiting.popleft()
 
-    async def _later(self, arrived: Arrived) -> dict[str, Score]:
+    async def _later(self, arrived: _Arrived) -> dict[str, Score]:
         async with self._at_once:
             return await score_all_async(self._async, arrived.case, arrived.generation)
 
 
-def _scored(scorers: Sequence[Scorer], batch: Sequence[Arrived]) -> list[dict[str, Score]]:
+def _scored(scorers: Sequence[Scorer], batch: Sequence[_Arrived]) -> list[dict[str, Score]]:
     return [score_all(scorers, arrived.case, arrived.generation) for arrived in batch]
 
 
@@ -304,7 +304,7 @@ class _Run:
             call_key=call.key,
             bounds=tuple(self._bounds(call, generation)),
         )
-        self.scoring.take(Arrived(call.place, call.case, placed))
+        self.scoring.take(_Arrived(call.place, call.case, placed))
         progress.done += 1
         progress.cached += generation.cached
         if generation.cached and (owner := self.store.borrowed.get(call.key)):

@@ -24,7 +24,7 @@ BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text with
 OF_VECTORS = ("embedder", "query_prefix", "document_prefix", "chars")  # a hybrid's options for its vectors
 FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
 
-Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
+_Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -149,7 +149,7 @@ def _cut(text: str, limit: int | None) -> str:
     return text[:limit].rsplit(maxsplit=1)[0] + " …"
 
 
-def register_retriever(name: str, build: Builder) -> None:
+def register_retriever(name: str, build: _Builder) -> None:
     """Make `build(chunks, options) -> Retriever` available to bundles as `retriever: name`."""
     if name in RETRIEVERS:
         raise ValueError(f"there is a retriever {name!r} already; choose another name")
@@ -191,7 +191,7 @@ def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever
     return search.Embedding(chunks, **options)
 
 
-RETRIEVERS: dict[str, Builder] = {
+RETRIEVERS: dict[str, _Builder] = {
     "bm25": lambda chunks, options: bm25(chunks, **options),
     "embedding": _embedding,
     "hybrid": _hybrid,
