@@ -48,7 +48,7 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
     3
     """
     _raise_if_stopped()
-    loop, done, given_up = asyncio.new_event_loop(), Future[T](), threading.Event()
+    loop, outcome, given_up = asyncio.new_event_loop(), Future[T](), threading.Event()
     tasks: list[asyncio.Task[Any] | None] = []
 
     async def main() -> T:
@@ -67,18 +67,18 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
                 task.cancel()
 
     try:
-        _start(work, done, name="llmlab-background")  # interrupted here, too, it is cancelled
-        while not done.done():
+        _start(work, outcome, name="llmlab-background")  # interrupted here, too, it is cancelled
+        while not outcome.done():
             _raise_if_stopped()
-            wait([done], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
+            wait([outcome], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
             on_tick()
     except BaseException:
         given_up.set()
         with contextlib.suppress(RuntimeError):  # the loop has closed: nothing is left to cancel
             loop.call_soon_threadsafe(cancel)
-        wait([done], STOP_WITHIN_S)
+        wait([outcome], STOP_WITHIN_S)
         raise
-    return done.result()
+    return outcome.result()
 
 
 def _raise_if_stopped() -> None:

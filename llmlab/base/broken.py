@@ -54,9 +54,9 @@ def broken_rule(error: Any) -> str:
         return f"must be {facts['expected']}"
     if kind == "string_pattern_mismatch":
         return f"must be letters, digits and signs as in the pattern {facts['pattern']}"
-    wanted = next((words for part, words in _KINDS.items() if kind.startswith(part)), "something else")
-    given = next((words for kinds, words in _GIVEN if isinstance(value, kinds)), "nothing")
-    return f"must be {wanted}; it is {given}"
+    expected = next((words for part, words in _KINDS.items() if kind.startswith(part)), "something else")
+    actual = next((words for kinds, words in _GIVEN if isinstance(value, kinds)), "nothing")
+    return f"must be {expected}; it is {actual}"
 
 
 def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:
@@ -69,10 +69,10 @@ def _meant(error: Any, model: type[pydantic.BaseModel]) -> str:
 def _keys(model: type[pydantic.BaseModel], outer: list[str]) -> list[str]:
     """The keys that the schema allows below `outer`; none where its shape is not that simple."""
     schema = model.model_json_schema()
-    here = [schema]
+    levels = [schema]
     for part in outer:
-        below = [level["properties"].get(part, {}) for level in here if "properties" in level]
+        below = [level["properties"].get(part, {}) for level in levels if "properties" in level]
         # a value may be one of several models, or a list of one
         kinds = (kind for value in below for kind in (value, value.get("items", {}), *value.get("anyOf", ())))
-        here = [schema["$defs"][kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind]
-    return [key for level in here for key in level.get("properties", {})]
+        levels = [schema["$defs"][kind["$ref"].rpartition("/")[2]] for kind in kinds if "$ref" in kind]
+    return [key for level in levels for key in level.get("properties", {})]

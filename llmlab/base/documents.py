@@ -113,17 +113,17 @@ def _no_constant(name: str) -> None:
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A path to write to, which takes the file's place at the end; a kill or an error leaves what was there before."""
     target = Path(path).resolve()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    partial_path = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        yield part
-        part.replace(target)
+        yield partial_path
+        partial_path.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        partial_path.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, text: str) -> Path:
     """Write the text in place of what was there: whole, on disk before this returns, or not at all."""
-    with whole_file(path) as part, part.open("wb") as file:
+    with whole_file(path) as partial_path, partial_path.open("wb") as file:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())

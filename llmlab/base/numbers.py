@@ -31,8 +31,8 @@ class Interval:
             return "{0}{1} [{0}, {0}]".format(number(self.value * scale), self.unit)
         width = self.high * scale - self.low * scale  # is shown with two significant digits
         digits = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 3
-        shown = [_rounded(part * scale, digits) for part in (self.value, self.low, self.high)]
-        return f"{shown[0]}{self.unit} [{shown[1]}, {shown[2]}]"
+        texts = [_rounded(bound * scale, digits) for bound in (self.value, self.low, self.high)]
+        return f"{texts[0]}{self.unit} [{texts[1]}, {texts[2]}]"
 
 
 def p_text(p_value: float | None) -> str:
@@ -81,8 +81,8 @@ def with_unit(shown: str, unit: str) -> str:
     >>> with_unit("1", " points"), with_unit("1.0", " points"), with_unit("1", " s"), with_unit("-1", " tokens")
     ('1 point', '1.0 points', '1 s', '-1 token')
     """
-    one = shown.lstrip("-") == "1" and len(unit.strip()) > 1 and unit.endswith("s")
-    return shown + (unit[:-1] if one else unit)
+    is_one = shown.lstrip("-") == "1" and len(unit.strip()) > 1 and unit.endswith("s")
+    return shown + (unit[:-1] if is_one else unit)
 
 
 def _rounded(value: float, digits: int) -> str:
@@ -94,8 +94,8 @@ def _rounded(value: float, digits: int) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     if digits > MOST_DECIMALS and abs(value) < 10.0 ** (2 - MOST_DECIMALS):
-        kept = digits + math.floor(math.log10(abs(value))) if value else -1
-        return f"{value:.{kept}e}" if kept >= 0 else "0"
+        n_decimals = digits + math.floor(math.log10(abs(value))) if value else -1
+        return f"{value:.{n_decimals}e}" if n_decimals >= 0 else "0"
     text = f"{value:,.{min(digits, 15)}f}"
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
 

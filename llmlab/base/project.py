@@ -82,10 +82,10 @@ def runs_folder() -> Path:
 def pii_policy(root: Path) -> str:
     """What is done about personal data before it is logged: `pii` under [tool.llmlab] of pyproject.toml, or "flag"."""
     try:
-        read = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no project, or a file that others will complain about
         return "flag"
-    policy = read.get("tool", {}).get("llmlab", {}).get("pii", "flag")
+    policy = settings.get("tool", {}).get("llmlab", {}).get("pii", "flag")
     if policy not in ("flag", "redact", "refuse"):
         raise ValueError(f"[tool.llmlab] pii = {policy!r} in pyproject.toml, must be flag, redact or refuse")
     return str(policy)
@@ -119,19 +119,19 @@ def actor() -> tuple[str, str]:
     """Who acts, and who says so: a variable of CI's or of the tracking server's log-in, or one that anybody may set."""
     email, account = _git("config", "user.email", folder=None), os.environ.get("USER") or os.environ.get("USERNAME")
     others = [(email, "git's user.email"), (account, "the account")]
-    known = [*_named_in(os.environ), *((name[:200], by) for name, by in others if name)]
-    return next(iter(known), ("unknown", ""))
+    actors = [*_named_in(os.environ), *((name[:200], by) for name, by in others if name)]
+    return next(iter(actors), ("unknown", ""))
 
 
 def _named_in(environment: Mapping[str, str]) -> list[tuple[str, str]]:
     """Names with the variable that says them, the most reliable first."""
-    wanted = [actor for system, actor in _CI_ACTORS.items() if environment.get(system)]
+    variables = [actor for system, actor in _CI_ACTORS.items() if environment.get(system)]
     server = urlsplit(environment.get("MLFLOW_TRACKING_URI", ""))
     at_server = server.scheme in ("http", "https")
-    wanted += [*(["MLFLOW_TRACKING_USERNAME"] if at_server else []), "LLMLAB_WHO"]
-    found = [(environment.get(name, "").strip()[:200], name) for name in wanted]
+    variables += [*(["MLFLOW_TRACKING_USERNAME"] if at_server else []), "LLMLAB_WHO"]
+    actors = [(environment.get(name, "").strip()[:200], name) for name in variables]
     url_user = (unquote(server.username)[:200], "MLFLOW_TRACKING_URI") if at_server and server.username else ("", "")
-    return [(name, by) for name, by in (*found[:-1], url_user, found[-1]) if name]
+    return [(name, by) for name, by in (*actors[:-1], url_user, actors[-1]) if name]
 
 
 def utc(text: str) -> datetime:

@@ -54,13 +54,13 @@ class Table:
 
     def with_columns(self, names: Sequence[str]) -> Table:
         """The table with these columns alone; FileRuleError where one is not there, is there twice, or holds bytes."""
-        there = [str(name) for name in self.cells.columns]
+        columns = [str(name) for name in self.cells.columns]
         for name in names:
-            if there.count(name) != 1:
-                what = "no column" if name not in there else f"{there.count(name)} columns called"
-                more = f" and {len(there) - COLUMNS_SHOWN:,} more" if len(there) > COLUMNS_SHOWN else ""
-                listed = ", ".join(there[:COLUMNS_SHOWN]) + more
-                raise FileRuleError(f"{what} {name!r} in the table (it has: {listed})", path=self.path)
+            if columns.count(name) != 1:
+                problem = "no column" if name not in columns else f"{columns.count(name)} columns called"
+                more = f" and {len(columns) - COLUMNS_SHOWN:,} more" if len(columns) > COLUMNS_SHOWN else ""
+                listed = ", ".join(columns[:COLUMNS_SHOWN]) + more
+                raise FileRuleError(f"{problem} {name!r} in the table (it has: {listed})", path=self.path)
         cells = self.cells[list(names)]
         for name in names:
             if rows := _rows_of_bytes(cells[name]):
@@ -261,17 +261,17 @@ def separator_of(text: str) -> str:
     >>> separator_of("question;expected\\nWhy, indeed?;so\\n"), separator_of('"a;b;c",d\\n')
     (';', ',')
     """
-    if named := _SEPARATOR.match(text):
-        return named[1]
+    if declared := _SEPARATOR.match(text):
+        return declared[1]
     header = text[:LONGEST_HEADER_CHARS].lstrip("\ufeff\r\n").splitlines()[:1]
-    return max(",;\t", key=lambda one: len(next(csv.reader(header, delimiter=one), [])))
+    return max(",;\t", key=lambda separator: len(next(csv.reader(header, delimiter=separator), [])))
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> Path:
     """The table as a CSV file in UTF-8 (whole, or not at all); a missing value is an empty cell."""
     safe = frame.astype(object).map(csv_cell).set_axis([csv_cell(name) for name in frame.columns], axis="columns")
-    with whole_file(path) as part:
-        safe.to_csv(part, index=False, encoding="utf-8", errors="backslashreplace", lineterminator="\r\n")
+    with whole_file(path) as partial_path:
+        safe.to_csv(partial_path, index=False, encoding="utf-8", errors="backslashreplace", lineterminator="\r\n")
     return Path(path)
 
 

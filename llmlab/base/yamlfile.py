@@ -110,10 +110,10 @@ def read_model(
         exact = place in places
         while place not in places:  # a key that is missing: the line of what it is missing from
             place = place[:-1]
-        there = places[place]
-        rule = said_of(first, model, written=there.text if exact else "")
-        inside = getattr(first.get("ctx", {}).get("error"), "template_line", 0) if there.is_block else 0
-        raise FileRuleError(rule, path=path, line=there.line + inside) from None
+        position = places[place]
+        rule = said_of(first, model, written=position.text if exact else "")
+        inside = getattr(first.get("ctx", {}).get("error"), "template_line", 0) if position.is_block else 0
+        raise FileRuleError(rule, path=path, line=position.line + inside) from None
 
 
 def to_yaml(value: Any) -> str:

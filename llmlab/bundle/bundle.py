@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from llmlab import bundle as room
-from llmlab import display
+from llmlab import bundle, display
 from llmlab.base.documents import Strict, write_whole
 from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.base.lazy import lent
@@ -33,8 +32,8 @@ Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 class _Value(Strict):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A validated copy; pydantic's own would carry the cached digest of the original along."""
-        kept = {field: getattr(self, field) for field in type(self).model_fields}
-        return type(self).model_validate({**kept, **(update or {})})
+        values = {field: getattr(self, field) for field in type(self).model_fields}
+        return type(self).model_validate({**values, **(update or {})})
 
 
 class PinOverride(_Value):
@@ -244,9 +243,9 @@ class Bundle(_Value):
     def save(self, path: str | Path) -> Path:
         """Write the bundle as YAML; refuses to overwrite a file that holds another version's content."""
         path = Path(path)
-        if path.exists() and (there := Bundle.load(path)).digest != self.digest and there.version == self.version:
+        if path.exists() and (saved := Bundle.load(path)).digest != self.digest and saved.version == self.version:
             raise FileRuleError(
-                f"holds version {there.version} with other content; give the changed bundle a new version", path=path
+                f"holds version {saved.version} with other content; give the changed bundle a new version", path=path
             )
         return write_whole(path, self.to_yaml())
 
@@ -290,12 +289,12 @@ class Bundle(_Value):
         base = self.version.partition("+")[0]
         return changed.model_copy(update={"version": f"{base}+{changed.digest[:8]}"})
 
-    def diff(self, other: Bundle) -> room.BundleDiff:
+    def diff(self, other: Bundle) -> bundle.BundleDiff:
         """What changes from this bundle to the other, field by field; in a notebook texts are compared word by word."""
         names = (f"{self.name} {self.version}", f"{other.name} {other.version}")
         if names[0] == names[1]:  # two bundles of one name and version are told apart by what they do
             names = (f"{names[0]} ({self.digest[:8]})", f"{names[1]} ({other.digest[:8]})")
-        return room.difference.between(
+        return bundle.difference.between(
             self.behaviour, other.behaviour, names=names, digests=(self.digest, other.digest)
         )
 
@@ -311,7 +310,7 @@ class Bundle(_Value):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        fields = room.difference.flat(self.behaviour)
+        fields = bundle.difference.flat(self.behaviour)
         rows: list[dict[str, object]] = [{"field": key, "value": value} for key, value in fields.items()]
         caption = f"{self.name} {self.version}, digest {self.digest[:8]}. {self.model.pinned.reason}."
         return display.html.html_table(rows, caption=caption)
@@ -365,6 +364,6 @@ _FREE_FORM = frozenset({"extra", "options", "response_format", "thinking"})
 
 def _without_empty(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {key: item if key in _FREE_FORM else _without_empty(item) for key, item in value.items()}
-        return {key: item for key, item in kept.items() if item not in ({}, [], "")}
+        cleaned = {key: item if key in _FREE_FORM else _without_empty(item) for key, item in value.items()}
+        return {key: item for key, item in cleaned.items() if item not in ({}, [], "")}
     return value

@@ -135,8 +135,8 @@ class Expiry(Shown):
         return self.days < 0
 
     def _rows(self) -> list[dict[str, object]]:
-        left = Chip(f"{-self.days} days past" if self.past else f"{self.days} days", "bad" if self.past else "unsure")
-        row: dict[str, object] = {"model": self.model, "until": _text(self.deprecation_date), "left": left}
+        chip = Chip(f"{-self.days} days past" if self.past else f"{self.days} days", "bad" if self.past else "unsure")
+        row: dict[str, object] = {"model": self.model, "until": _text(self.deprecation_date), "left": chip}
         return [{**row, "fallback": self.fallback, "touches": self.bundles}]
 
 

@@ -68,8 +68,8 @@ def turns(pieces: Iterable[str]) -> list[dict[str, Any]]:
             content.append(str(piece))
     if not has_history and all(isinstance(part, str) for part in content):
         return [{"role": "user", "content": "".join(content)}]
-    asked = _merged(content)
-    return [*messages, {"role": "user", "content": asked}] if asked else messages
+    user_content = _merged(content)
+    return [*messages, {"role": "user", "content": user_content}] if user_content else messages
 
 
 def of_messages(messages: Any) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def _is_part(value: Any) -> TypeGuard[Mapping[str, Any]]:
 
 
 def _named(part: Mapping[str, Any]) -> str:
-    held = part[part["type"]]
-    return short_media(str(held.get("url") or held.get("filename") or part["type"])) if part["type"] != "text" else held
+    body = part[part["type"]]
+    return short_media(str(body.get("url") or body.get("filename") or part["type"])) if part["type"] != "text" else body
 
 
 def _merged(content: Sequence[Any]) -> Any:

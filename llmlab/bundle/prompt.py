@@ -101,8 +101,8 @@ class Prompt(Strict):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _or_its_template(cls, given: Any) -> Any:
-        return {"template": given} if isinstance(given, str) else given
+    def _or_its_template(cls, value: Any) -> Any:
+        return {"template": value} if isinstance(value, str) else value
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -119,9 +119,9 @@ class Prompt(Strict):
         shots: list[dict[str, Any]] = []
         for example in self.examples:
             shots += [*turns(pieces(self.template, example.inputs)), {"role": "assistant", "content": example.output}]
-        asked = turns(pieces(self.template, inputs))
-        n_system = next((i for i, message in enumerate(asked) if message["role"] != "system"), len(asked))
-        return (*start, *asked[:n_system], *shots, *asked[n_system:])
+        rendered = turns(pieces(self.template, inputs))
+        n_system = next((i for i, message in enumerate(rendered) if message["role"] != "system"), len(rendered))
+        return (*start, *rendered[:n_system], *shots, *rendered[n_system:])
 
 
 def from_files(data: dict[str, Any], path: str | Path) -> dict[str, Any]:
@@ -133,11 +133,11 @@ def from_files(data: dict[str, Any], path: str | Path) -> dict[str, Any]:
         FileRuleError: a file is missing or elsewhere, or the text is given twice.
     """
     prompt = data.get("prompt")
-    named = [key for key in ("system_file", "template_file") if isinstance(prompt, dict) and key in prompt]
-    if not isinstance(prompt, dict) or not named:
+    file_keys = [key for key in ("system_file", "template_file") if isinstance(prompt, dict) and key in prompt]
+    if not isinstance(prompt, dict) or not file_keys:
         return data
-    texts = {key: value for key, value in prompt.items() if key not in named}
-    for key in named:
+    texts = {key: value for key, value in prompt.items() if key not in file_keys}
+    for key in file_keys:
         field = key.removesuffix("_file")
         if field in texts:
             raise FileRuleError(f"prompt: {field} and {key} are both given; keep one", path=path)

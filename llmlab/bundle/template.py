@@ -187,14 +187,14 @@ def _read(text: str) -> tuple[jinja2.Template, frozenset[str]]:
 def _check(tree: nodes.Template) -> None:
     """Nothing, when every part of the template is on the list; else TemplateRuleError with the line."""
     parts: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
-    seen = 0
+    n_nodes = 0
     while parts:
         node, statements, depth = parts.pop()
-        seen += 1
+        n_nodes += 1
         if rule := _broken_rule(node):
             raise TemplateRuleError(rule, line=node.lineno or 1)
         statements += isinstance(node, (nodes.If, nodes.For))
-        if seen > MOST_PARTS:
+        if n_nodes > MOST_PARTS:
             raise TemplateRuleError(f"has more than {MOST_PARTS:,} parts", line=node.lineno or 1)
         if statements > DEEPEST_STATEMENTS or depth > DEEPEST_PARTS:
             raise TemplateRuleError("is nested too deeply", line=node.lineno or 1)

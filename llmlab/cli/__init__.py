@@ -75,7 +75,7 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, said) for name, (_, said) in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """The command; whatever a user can mend becomes one line on stderr and exit code 2."""
@@ -90,8 +90,8 @@ class _LazyGroup(click.Group):
         except (LlmlabError, ValueError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            said = " ".join(str(error).split()) or type(error).__name__
-            click.echo(f"llmlab: {plain(scrub(said), None)}", err=True)
+            message = " ".join(str(error).split()) or type(error).__name__
+            click.echo(f"llmlab: {plain(scrub(message), None)}", err=True)
             ctx.exit(2)
         except (click.exceptions.Exit, click.Abort):
             raise

@@ -87,8 +87,8 @@ def calls(context: click.Context, *, store: Path | None) -> None:
     context.obj = store or runs_folder() / "calls.sqlite"
     if context.invoked_subcommand is not None:
         return
-    with CallStore(context.obj) as kept:
-        stored = kept.by_model()
+    with CallStore(context.obj) as call_store:
+        stored = call_store.by_model()
     rows = [
         {
             "model": of.model or "(applications)",
@@ -104,8 +104,8 @@ def calls(context: click.Context, *, store: Path | None) -> None:
     total, answers = sum(of.cost_usd for of in stored), sum(of.answers for of in stored)
     unknown = sum(of.unpriced for of in stored)
     spent = f", of which {answers - unknown:,} cost ${total:,.4f} and {unknown:,} have an unknown cost"
-    told = spent if unknown else f" that cost ${total:,.4f}"
-    click.echo(f"{counted(answers, 'answer')}{told}; a run that asks the same again pays nothing.")
+    cost_note = spent if unknown else f" that cost ${total:,.4f}"
+    click.echo(f"{counted(answers, 'answer')}{cost_note}; a run that asks the same again pays nothing.")
 
 
 @calls.command()
@@ -130,8 +130,8 @@ def forget(
             raise ValueError(f"no variant {variant!r} in {experiment} (there are: {', '.join(exp.variants)})")
         plan = make_plan(chosen, exp.golden, setup, repeats=exp.repeats)
         keys = [call.key for batch in plan.batches() for call in batch if call.key]
-    with CallStore(store) as kept:
-        gone = kept.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)
+    with CallStore(store) as call_store:
+        gone = call_store.forget(keys=keys, model=model, since=since.replace(tzinfo=UTC) if since else None)
     click.echo(f"{counted(gone, 'answer')} forgotten; the next run asks for them again.")
 
 

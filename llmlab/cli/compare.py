@@ -55,9 +55,9 @@ def compare(
     if low is not None and high is not None and not low < high:
         raise click.UsageError(f"--low {low:g} must be below --high {high:g}")
     about: dict[str, Any] = {"higher_is_better": not lower_is_better, "bounds": (low, high), "unit": unit}
-    read = read_scores(scores, baseline=baseline, candidates=candidates, **about, **columns)
+    stored_scores = read_scores(scores, baseline=baseline, candidates=candidates, **about, **columns)
     by_category = columns["category"] is not None
-    comparison = read.compare(baseline, candidates=candidates, by_category=by_category, margin=margin)
+    comparison = stored_scores.compare(baseline, candidates=candidates, by_category=by_category, margin=margin)
     click.echo(_json(comparison) if as_json else str(comparison))
 
 

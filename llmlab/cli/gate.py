@@ -72,27 +72,27 @@ def gate(
     with told_in(junit, markdown, receipt, name="gate"):
         if not results_path.exists():
             raise FileRuleError("is not there; name results (.parquet) or an experiment's folder", path=results_path)
-        shown, labelling = [JudgePassport.load(path) for path in passports], [Labels.load(path) for path in labels]
+        judged, labelling = [JudgePassport.load(path) for path in passports], [Labels.load(path) for path in labels]
         if results_path.is_dir():
             exp = Experiment.load(results_path)
             policy = GatePolicy.load(policy_path) if policy_path else exp.gate
             policy_path = policy_path or results_path / "gate.yaml"
             labelled = None if labels else policy_path.parent
-            results = _asked(exp, policy, candidate or "", passports=shown, folder=labelled)
+            results = _asked(exp, policy, candidate or "", passports=judged, folder=labelled)
             candidate, baseline = "candidate", baseline or ("baseline" if "baseline" in results.variants else "none")
         elif policy_path is None or candidate is None:
             raise click.UsageError("name --policy and --candidate for results, or an experiment's folder")
         else:
             policy, results = GatePolicy.load(policy_path), Results.from_parquet(results_path)
         results = _labelled(policy, results, policy_path.parent, labelling)
-        known = _known(policy, results, candidate, ledger)
+        looks = _known(policy, results, candidate, ledger)
         decision = policy.decide(
             results,
             candidate=candidate,
             baseline=_baseline(policy, results, baseline),
             anchor=anchor,
-            looks=known,
-            passports=shown,
+            looks=looks,
+            passports=judged,
             baseline_results=None if baseline_results is None else Results.from_parquet(baseline_results),
         )
     document = decision.receipt()
@@ -102,7 +102,7 @@ def gate(
     for path, text in texts.items():
         if path is not None:
             path.write_text(text, encoding="utf-8")
-    if ledger or (ledger is None and known.state == COUNTED):
+    if ledger or (ledger is None and looks.state == COUNTED):
         tracking.log(results, decision)
     click.echo(document.to_json() if as_json else f"{decision.word}\n{decision}")
     raise SystemExit(decision.exit_code)
@@ -132,8 +132,8 @@ def gate_init(
         raise ValueError(f"{path} exists; name another file with --output, and compare")
     proposal = _from_folder(source, goal) if source.is_dir() else _from_results(source, goal, baseline, candidate)
     path.write_text(proposal.to_yaml(), encoding="utf-8")
-    for metric, said in proposal.remarks:
-        click.echo(plain(f"{metric}: {said}", None))
+    for metric, remark in proposal.remarks:
+        click.echo(plain(f"{metric}: {remark}", None))
     click.echo(f"Written to {plain(path, None)}: read it, and change what your users would not forgive.")
 
 
@@ -155,15 +155,15 @@ def _labelled(policy: GatePolicy, results: Results, folder: Path, labels: Sequen
     """With the labels named on the command line; by default with those that the policy names, beside it."""
     if not labels:
         return policy.labelled(results, folder)
-    for given in labels:
-        results = results.with_labels(given)
+    for label_set in labels:
+        results = results.with_labels(label_set)
     return results
 
 
-def _baseline(policy: GatePolicy, results: Results, given: str | None) -> str | None:
+def _baseline(policy: GatePolicy, results: Results, option: str | None) -> str | None:
     """The variant named on the command line, or like the policy's file; None for floors only."""
-    if given is not None:
-        return None if given == "none" else given
+    if option is not None:
+        return None if option == "none" else option
     for place in (policy.baseline, policy.baseline_file):
         stem = PurePosixPath(place or "").stem
         if stem in results.variants:
@@ -173,11 +173,11 @@ def _baseline(policy: GatePolicy, results: Results, given: str | None) -> str | 
     raise click.UsageError(f"name the --baseline: {policy.baseline!r} is no variant of {', '.join(results.variants)}")
 
 
-def _known(policy: GatePolicy, results: Results, candidate: str, asked: bool | None) -> Ledger:
+def _known(policy: GatePolicy, results: Results, candidate: str, use_ledger: bool | None) -> Ledger:
     """The ledger that is counted; an empty one, with the reason, where there is none or nobody wants it."""
-    if asked is False or candidate not in results.bundles:
+    if use_ledger is False or candidate not in results.bundles:
         return Ledger(state=NOT_ASKED)
-    if asked:
+    if use_ledger:
         open_store()  # made where there is none
     return registry.ledger(policy, results.bundles[candidate])
 
@@ -186,9 +186,9 @@ def _from_folder(folder: Path, goal: str | None) -> Proposal:
     golden = GoldenSet.load(folder / "golden.jsonl")
     files = sorted((folder / "bundles").glob("*.yaml"))
     baseline = f"bundles/{files[0].name}" if files else "bundles/v1.yaml"
-    named = [_scorer_name(spec) for spec in Experiment.load(folder).settings.scorers or ()]
-    metric = goal or next(iter(named), _fitting(golden))
-    guards = [name for name in named if name == "not_refused" != metric]  # as `llmlab new` writes it
+    scorer_names = [_scorer_name(spec) for spec in Experiment.load(folder).settings.scorers or ()]
+    metric = goal or next(iter(scorer_names), _fitting(golden))
+    guards = [name for name in scorer_names if name == "not_refused" != metric]  # as `llmlab new` writes it
     return propose_for_cases(golden, metric=metric, guards=guards, baseline=baseline)
 
 

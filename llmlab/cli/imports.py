@@ -50,28 +50,28 @@ def import_file(
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder with --to")
     kind = kind_of(source)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         results = _RESULTS[kind](source) if kind in _RESULTS else None
         golden = results.golden if results is not None else _golden(source, kind, inputs, columns)
-    notes = [str(warning.message).partition(": ")[2] for warning in told] if results is None else list(results.notes)
+    notes = [str(warning.message).partition(": ")[2] for warning in caught] if results is None else list(results.notes)
     bundles = _bundles(source, folder.name, notes) if kind == "promptfoo" else {}
     if golden is None:
         raise ValueError(f"{source} holds no cases")
     folder.mkdir(parents=True)
     golden.save(folder / "golden.jsonl")
-    written = [f"golden.jsonl: {counted(len(golden), 'case')}"]
+    outputs = [f"golden.jsonl: {counted(len(golden), 'case')}"]
     for name, bundle in bundles.items():
         (folder / "bundles").mkdir(exist_ok=True)
         bundle.save(folder / "bundles" / f"{name}.yaml")
-        written.append(f"bundles/{name}.yaml: {bundle.model}")
+        outputs.append(f"bundles/{name}.yaml: {bundle.model}")
     if results is not None:
         results.to_parquet(folder / "results.parquet")
         answers, variants = counted(results.n_answers(), "answer"), counted(len(results.variants), "variant")
-        written.append(f"results.parquet: {answers} of {variants}")
+        outputs.append(f"results.parquet: {answers} of {variants}")
     lines = [f"{source.name} is of {kind}; written to {folder}:" if kind != "table" else f"Written to {folder}:"]
-    lines += [f"  {line}" for line in written]
-    lines += [part for note in notes for part in note.split("; ")]
+    lines += [f"  {line}" for line in outputs]
+    lines += [sentence for note in notes for sentence in note.split("; ")]
     click.echo("\n".join(plain(line, None) for line in lines))
 
 
@@ -80,15 +80,15 @@ def _golden(source: Path, kind: str, inputs: tuple[str, ...], columns: dict[str,
         return _CASES[kind](source)
     if not inputs:
         raise ValueError(f"{source} is a table; say which column fills which placeholder: --input question=COLUMN")
-    named = {name: column or name for name, _, column in (one.partition("=") for one in inputs)}
-    return GoldenSet.from_table(source, inputs=named, **columns)
+    columns_of = {name: column or name for name, _, column in (option.partition("=") for option in inputs)}
+    return GoldenSet.from_table(source, inputs=columns_of, **columns)
 
 
 def _bundles(source: Path, name: str, notes: list[str]) -> dict[str, Bundle]:
     """The bundles of a promptfoo configuration; those that a bundle's rules refuse are noted."""
-    read, bundles = promptfoo_bundles(source), {}
-    notes += read.left_out
-    for stem, fields in read.fields.items():
+    imported, bundles = promptfoo_bundles(source), {}
+    notes += imported.left_out
+    for stem, fields in imported.fields.items():
         sampling = {key: value for key, value in fields.items() if key not in ("template", "system", "model")}
         try:
             bundle = Bundle.from_prompt(fields["template"], model=fields["model"], name=name)

@@ -70,13 +70,13 @@ def _expiring(catalogue: Catalogue, within: int) -> int:
 
 def _run_fallback(catalogue: Catalogue, model: str, path: Path, experiment: Path) -> int:
     """The release notebook on the bundle with the fallback in place of its model."""
-    known = catalogue.find(ModelRef.parse(model))
-    if known is None or known.fallback is None:
+    listed = catalogue.find(ModelRef.parse(model))
+    if listed is None or listed.fallback is None:
         raise ValueError(f"{model!r} has no fallback in the catalogue")
-    there = Bundle.load(path)
-    if not known.serves(there.model):
-        raise ValueError(f"{path} runs on {there.model}, not on {model}")
-    changed = there.with_(model=known.fallback)
+    bundle = Bundle.load(path)
+    if not listed.serves(bundle.model):
+        raise ValueError(f"{path} runs on {bundle.model}, not on {model}")
+    changed = bundle.with_(model=listed.fallback)
     place = runs_folder() / f"{path.stem}-fallback.yaml"
     place.unlink(missing_ok=True)
     changed.save(place)

@@ -230,30 +230,30 @@ def _provider_of(base_url: str) -> str:
 
 def _understood(table: Table, *, inputs: Sequence[str], named: Mapping[str, str | None]) -> _Columns:
     """The columns that were named, and guesses for the others; FileRuleError where nothing looks like an input."""
-    there = [str(column) for column in table.cells.columns]
-    if len(set(there)) < len(there):
+    header = [str(column) for column in table.cells.columns]
+    if len(set(header)) < len(header):
         raise FileRuleError("names a column twice", path=table.path, line=1)
-    taken = [*inputs, *filter(None, named.values())]
-    table.with_columns(taken)
-    free = [column for column in there if column not in taken]
-    asked = list(inputs)
+    named_columns = [*inputs, *filter(None, named.values())]
+    table.with_columns(named_columns)
+    free = [column for column in header if column not in named_columns]
+    input_columns = list(inputs)
     if named["question"]:
-        asked.insert(0, named["question"])
+        input_columns.insert(0, named["question"])
     elif not inputs:
         question = _guess(_QUESTION, free)
-        asked = [question, *_all_like(_BESIDE, free)] if question else _all_like(_TEXTS, free)
-    if not asked:
+        input_columns = [question, *_all_like(_BESIDE, free)] if question else _all_like(_TEXTS, free)
+    if not input_columns:
         raise FileRuleError(
-            f"no column looks like the question (there are: {', '.join(there)}); name it with --question, or what goes "
-            "into the prompt with --input, which may be repeated",
+            f"no column looks like the question (there are: {', '.join(header)}); name it with --question, or what "
+            "goes into the prompt with --input, which may be repeated",
             path=table.path,
         )
-    free = [column for column in free if column not in asked]
+    free = [column for column in free if column not in input_columns]
     expected = named["expected"] or _guess(_EXPECTED, free)
     rest = {key: named[key] or _guess(names, [c for c in free if c != expected]) for key, names in _OPTIONAL.items()}
-    by_name = {_input_name(column, asked): column for column in asked}
-    if len(by_name) < len(asked):
-        raise FileRuleError(f"inputs would be called alike: {', '.join(asked)}; rename one", path=table.path)
+    by_name = {_input_name(column, input_columns): column for column in input_columns}
+    if len(by_name) < len(input_columns):
+        raise FileRuleError(f"inputs would be called alike: {', '.join(input_columns)}; rename one", path=table.path)
     return _Columns(inputs=by_name, expected=expected, **rest)
 
 
@@ -298,8 +298,8 @@ def _kind(table: Table, column: str | None) -> Kind:
 
 
 def _golden_set(table: Table, columns: _Columns, kind: Kind, *, name: str) -> GoldenSet:
-    named: dict[str, Any] = {**columns.named, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
-    cases = GoldenSet.from_table(table.path, inputs=columns.inputs, **named)
+    options: dict[str, Any] = {**columns.named, "expected_is": {"json": "json", "label": "text"}.get(kind, "facts")}
+    cases = GoldenSet.from_table(table.path, inputs=columns.inputs, **options)
     return GoldenSet(tuple(replace(case, source=table.path.name) for case in cases), name=name)
 
 
@@ -311,8 +311,8 @@ def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> li
     if columns.expected is None:
         notes.append("No column of expected answers: only refusals, length and cost can be compared (see --expected).")
     else:
-        named = f": {', '.join(_labels(golden))}" if kind == "label" else ""
-        notes.append(f"Expected are {_KINDS[kind][0]}{named}. If that is wrong: --expected-is.")
+        classes = f": {', '.join(_labels(golden))}" if kind == "label" else ""
+        notes.append(f"Expected are {_KINDS[kind][0]}{classes}. If that is wrong: --expected-is.")
     if kind == "facts" and any(len(fact) > LONG_ANSWER_CHARS for case in golden for fact in case.facts):
         notes.append(
             "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
@@ -324,9 +324,9 @@ def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> li
         )
     clusters = len({case.cluster or f"\0{case.id}" for case in golden})
     if clusters < FEW_CLUSTERS:
-        what = "independent cases" if columns.cluster is None else f"clusters of {columns.cluster}"
+        unit = "independent cases" if columns.cluster is None else f"clusters of {columns.cluster}"
         notes.append(
-            f"Only {clusters} {what}: below about {FEW_CLUSTERS} few differences can be told from chance; add cases."
+            f"Only {clusters} {unit}: below about {FEW_CLUSTERS} few differences can be told from chance; add cases."
         )
     return notes
 
@@ -379,11 +379,11 @@ def _systems(golden: GoldenSet, kind: Kind) -> tuple[str, str]:
         fields = {
             key: value for case in golden if isinstance(case.expected, Mapping) for key, value in case.expected.items()
         }
-        what = f"JSON object with the fields {', '.join(fields)}" if fields else "JSON value"
+        form = f"JSON object with the fields {', '.join(fields)}" if fields else "JSON value"
         typed = ", ".join(f"{key} ({_type(value)})" for key, value in fields.items())
         more = f"one object with exactly these fields: {typed}" if fields else "one value"
         return (
-            _literal(f"Answer with one {what} and nothing else."),
+            _literal(f"Answer with one {form} and nothing else."),
             _literal(
                 f"Read the whole text first, then answer in JSON: {more}.\n"
                 "Use null for what the text does not say. No fence, no comment, no text around the JSON."
@@ -419,22 +419,22 @@ def _endpoints(model: ModelRef, base_url: str, key_env: str | None) -> tuple[str
     elif not key_env and model.provider == "azure":
         key = "AZURE_OPENAI_API_KEY"
     entry = {"endpoints": {model.provider: {"base_url": base_url.rstrip("/"), "key_env": key or None}}}
-    said = f"The key is read from {key}" + ("" if key_env else " (--key-env names another variable)")
-    return to_yaml(entry), f"{said}." if key else "No key is sent to this machine (--key-env names one)."
+    key_note = f"The key is read from {key}" + ("" if key_env else " (--key-env names another variable)")
+    return to_yaml(entry), f"{key_note}." if key else "No key is sent to this machine (--key-env names one)."
 
 
 def _write(folder: Path, files: dict[str, str], *, bundles: dict[str, Bundle], golden: GoldenSet) -> None:
     """All of it or nothing: written beside, then renamed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
-        part = Path(aside) / "new"
-        (part / "bundles").mkdir(parents=True)
+        partial_folder = Path(aside) / "new"
+        (partial_folder / "bundles").mkdir(parents=True)
         for stem, bundle in bundles.items():
-            bundle.save(part / "bundles" / f"{stem}.yaml")
-        golden.save(part / "golden.jsonl")
+            bundle.save(partial_folder / "bundles" / f"{stem}.yaml")
+        golden.save(partial_folder / "golden.jsonl")
         for file, text in files.items():
-            (part / file).write_text(text, encoding="utf-8")
-        part.rename(folder)
+            (partial_folder / file).write_text(text, encoding="utf-8")
+        partial_folder.rename(folder)
 
 
 def _next(name: str) -> str:

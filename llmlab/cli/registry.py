@@ -62,9 +62,9 @@ def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
 
     Exit code: 0 moved, 1 refused, 2 a mistake in the call.
     """
-    name, _, named = name.partition("@")
+    name, _, alias_in_name = name.partition("@")
     with _refusals():
-        move = registry.rollback(name, alias=named or alias, to=to, reason=reason)
+        move = registry.rollback(name, alias=alias_in_name or alias, to=to, reason=reason)
     click.echo(plain(move._sentence(), None))
 
 
@@ -85,12 +85,12 @@ def audit(name: str | None) -> None:
     """
     wrong = False
     for model in [None] if name is None else _names(name):  # told one by one: a name that is not registered hides none
-        done = registry.audit(model)
-        for finding in done.findings:
+        report = registry.audit(model)
+        for finding in report.findings:
             line = f"{finding.kind}: {finding.model} {finding.about}: {finding.what}"
             click.echo(plain(line, None), err=finding.kind == "wrong")
-        click.echo(plain(done._sentence(), None))
-        wrong = wrong or bool(done.wrong)
+        click.echo(plain(report._sentence(), None))
+        wrong = wrong or bool(report.wrong)
     raise SystemExit(1 if wrong else 0)
 
 
@@ -100,8 +100,8 @@ def audit(name: str | None) -> None:
 @click.option("--require-receipt", is_flag=True, help="Write nothing unless its receipt was checked, and held.")
 def export(reference: str, path: Path, *, require_receipt: bool) -> None:
     """Write the verified bundle of NAME@ALIAS and its receipt as one JSON file, which needs no MLflow to be read."""
-    written = registry.export(reference, path, require_receipt=require_receipt)
-    click.echo(f"Written: {plain(written, None)}")
+    saved_path = registry.export(reference, path, require_receipt=require_receipt)
+    click.echo(f"Written: {plain(saved_path, None)}")
 
 
 def _names(text: str) -> list[str]:

@@ -51,10 +51,10 @@ def run(
 
     Exit code: 0 pass, 1 fail, 3 inconclusive, 2 broken, invalid or a mistake in the call.
     """
-    given = dict(parameters)
+    texts = dict(parameters)
     if notebook.is_dir():
-        own = project_root() / "notebooks" / COMPARE  # else the one that comes with llmlab
-        notebook, given = own if own.exists() else template(COMPARE), {"experiment": str(notebook), **given}
+        ours = project_root() / "notebooks" / COMPARE  # else the one that comes with llmlab
+        notebook, texts = ours if ours.exists() else template(COMPARE), {"experiment": str(notebook), **texts}
     if list_only:
         declared = read_parameters(read_notebook(notebook), path=notebook)
         rows = [{"name": p.name, "type": p.type, "default": repr(p.default), "help": p.help} for p in declared]
@@ -63,20 +63,20 @@ def run(
     if twice := [name for i, (name, _) in enumerate(parameters) if name in dict(parameters[:i])]:
         raise ValueError(f"parameter {twice[0]!r} is given twice")
     if dry_run:
-        click.echo(str(_experiment(notebook, given).dry_run()))
+        click.echo(str(_experiment(notebook, texts).dry_run()))
         return
     check_reports(junit, markdown, report)  # said before an hour of work, not after
     with told_in(junit, markdown, name=notebook.stem):
-        done = run_notebook(notebook, given, output=output, progress=sys.stderr.isatty())
+        notebook_run = run_notebook(notebook, texts, output=output, progress=sys.stderr.isatty())
     for path, text in ((junit, to_junit), (markdown, to_markdown)):
         if path is not None:
-            path.write_text(text(done), encoding="utf-8")
+            path.write_text(text(notebook_run), encoding="utf-8")
     if report is not None:
-        keep_html(done.executed, report=report)
-    _print(done)
+        keep_html(notebook_run.executed, report=report)
+    _print(notebook_run)
     if report is not None:
         click.echo(f"To send to others: {plain(report, None)}")
-    raise SystemExit(done.exit_code)
+    raise SystemExit(notebook_run.exit_code)
 
 
 @click.command("notebooks")
@@ -86,18 +86,18 @@ def notebooks(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for source in sorted(template().glob("*.ipynb")):
         place = folder / source.name
-        kept = place.exists()
-        if not kept:
+        existed = place.exists()
+        if not existed:
             place.write_bytes(source.read_bytes())
-        click.echo(f"{plain(place, None)}{' is there already, and stays' if kept else ''}")
+        click.echo(f"{plain(place, None)}{' is there already, and stays' if existed else ''}")
 
 
-def _experiment(notebook: Path, given: dict[str, str]) -> experiment.Experiment:
+def _experiment(notebook: Path, texts: dict[str, str]) -> experiment.Experiment:
     """The experiment that the notebook would load with these parameters."""
     declared = read_parameters(read_notebook(notebook), path=notebook)
-    values = {p.name: p.default for p in declared} | parse_parameters(declared, given, path=notebook)
-    asked = {name: values[name] for name in experiment.Asked.__annotations__ if name in values}
-    return experiment.Experiment.load(values["experiment"], **asked)
+    values = {p.name: p.default for p in declared} | parse_parameters(declared, texts, path=notebook)
+    overrides = {name: values[name] for name in experiment.Asked.__annotations__ if name in values}
+    return experiment.Experiment.load(values["experiment"], **overrides)
 
 
 def _print(done: NotebookRun) -> None:
@@ -106,6 +106,6 @@ def _print(done: NotebookRun) -> None:
     failed = next((cell for cell in done.cells if cell.status == "failed"), None)
     where = f" (cell {failed.number}, {plain(failed.heading)})" if failed else ""
     why = " ".join(done.message.split()).removeprefix(f"{done.outcome}: ")  # the word is said before the place
-    said = f": {plain(why, 1000)}" if why else ""
-    click.echo(f"{plain(done.notebook.name)}: {done.outcome}{where}{said}", err=done.exit_code != 0)
+    reason = f": {plain(why, 1000)}" if why else ""
+    click.echo(f"{plain(done.notebook.name)}: {done.outcome}{where}{reason}", err=done.exit_code != 0)
     click.echo(f"Executed notebook: {plain(done.executed, None)}\nTo read in a browser: {plain(done.html, None)}")

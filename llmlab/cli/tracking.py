@@ -78,10 +78,10 @@ def sync(*, here: bool) -> None:
     """Log the results that wait in mlruns/spool/; what is logged leaves it, and nothing is logged twice."""
     if here:
         click.echo(f"{settle_here():,} places in the store now name this folder.")
-    done = tracking.sync()
-    for sweep in done:
+    sweeps = tracking.sync()
+    for sweep in sweeps:
         click.echo(sweep._sentence())
-    click.echo(f"{len(done)} waiting results were logged." if done else "Nothing was waiting.")
+    click.echo(f"{len(sweeps)} waiting results were logged." if sweeps else "Nothing was waiting.")
 
 
 def _ui_options(store: Store) -> list[str]:
@@ -91,14 +91,14 @@ def _ui_options(store: Store) -> list[str]:
 
 def _links(store: Store, address: str) -> str:
     """The home page, the table of runs of each experiment of ours, and the registry (which the default menu hides)."""
-    runs = [
-        f"  {plain(found.name)}: {address}/#/experiments/{found.experiment_id}/runs?"
-        + (f"viewStateShareKey={VIEW}" if VIEW_TAG in found.tags else "compareRunsMode=CHART")
-        for found in store.client.search_experiments(max_results=50)
-        if found.experiment_id != "0"
+    run_tables = [
+        f"  {plain(mlflow_experiment.name)}: {address}/#/experiments/{mlflow_experiment.experiment_id}/runs?"
+        + (f"viewStateShareKey={VIEW}" if VIEW_TAG in mlflow_experiment.tags else "compareRunsMode=CHART")
+        for mlflow_experiment in store.client.search_experiments(max_results=50)
+        if mlflow_experiment.experiment_id != "0"
     ]
     head = f"MLflow shows {plain(scrub(store.uri), None)} at {address}"
-    return "\n".join([head, *runs, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
+    return "\n".join([head, *run_tables, f"  registered models: {address}/#/models", "Stop with Ctrl+C."])
 
 
 def _server_text(artifacts: Path, address: str) -> str:
@@ -176,20 +176,20 @@ def _refuse_taken(name: str, port: int) -> None:
 
 def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     began_s = time.monotonic()
-    told = ""
+    last_told = ""
     while (waited_s := time.monotonic() - began_s) < START_TIMEOUT_S:
         if server.poll() is not None:
             why = f": {last}" if (last := _last_error(log)) else ""
             raise StoreError(f"MLflow's server ended with code {server.returncode}{why}; its messages are in {log}")
-        if waited_s > SLOW_START_S and (last := _last_error(log)) != told:
-            told = last
+        if waited_s > SLOW_START_S and (last := _last_error(log)) != last_told:
+            last_told = last
             click.echo(f"The server is not up yet; its last message of an error: {last}", err=True)
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    why = f": {told}" if told else ""
+    why = f": {last_told}" if last_told else ""
     raise StoreError(f"MLflow's server did not answer on port {port} within {START_TIMEOUT_S:.0f} s{why}")
 
 

@@ -76,9 +76,9 @@ def _base_address(base_url: str) -> str:
         raise ValueError(f"base_url of {host} must hold no credentials, query or fragment; name the key's variable")
     if parts.path.rstrip("/").endswith("/responses"):
         raise ValueError(f"base_url of {host} must end before /responses, which is another API: drop that part")
-    shown = f"[{host}]" if ":" in host else host
+    url_host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port not in (None, _DEFAULT_PORTS[scheme]) else ""
-    return f"{scheme}://{shown}{port}{parts.path.rstrip('/')}"
+    return f"{scheme}://{url_host}{port}{parts.path.rstrip('/')}"
 
 
 def _variable_name(name: str | None) -> str | None:
@@ -152,8 +152,8 @@ class Access(Strict):
             return raw
         address, _, query = address.strip().partition("?")
         parts = {"base_url": _AZURES.sub(r"\1", _ADDED.sub("", address))}
-        if set(asked := parse_qs(query)) == {"api-version"}:
-            parts["api_version"], query = asked["api-version"][-1], ""
+        if set(query_values := parse_qs(query)) == {"api-version"}:
+            parts["api_version"], query = query_values["api-version"][-1], ""
         if (deployment := _DEPLOYMENT.search(parts["base_url"])) is not None:
             parts |= {"deployment": unquote(deployment[1]), "base_url": parts["base_url"][: deployment.start()]}
         for name in ("api_version", "deployment"):

@@ -167,18 +167,18 @@ def _body(request: Request, *, name: str, stream: bool) -> dict[str, Any]:
         sampling["thinking"] = _thinking(request, thinking, most_tokens=sampling["max_tokens"])
     system, messages = _without_system(request.messages)
     body: dict[str, Any] = {"model": name, "messages": messages, **system, **sampling}
-    if (wanted := body.pop("response_format", None)) is not None:
-        body["output_config"] = {**body.get("output_config", {}), "format": _output_format(wanted)}
+    if (response_format := body.pop("response_format", None)) is not None:
+        body["output_config"] = {**body.get("output_config", {}), "format": _output_format(response_format)}
     if request.tools:
         body["tools"] = _wire_tools(request.tools)
     return body | {"stream": True} if stream else body
 
 
-def _thinking(request: Request, wanted: Mapping[str, Any], *, most_tokens: int) -> dict[str, Any]:
+def _thinking(request: Request, thinking: Mapping[str, Any], *, most_tokens: int) -> dict[str, Any]:
     """`{budget_tokens: 2000}` as the API wants it; RequestRefusedError for what it refuses beside a budget."""
-    budget = wanted.get("budget_tokens")
+    budget = thinking.get("budget_tokens")
     if budget is None:
-        return dict(wanted)
+        return dict(thinking)
     if not LEAST_BUDGET_TOKENS <= budget < most_tokens:
         rule = f"from {LEAST_BUDGET_TOKENS:,} to less than max_tokens == {most_tokens:,}, which counts the thought too"
         raise RequestRefusedError(f"thinking.budget_tokens == {budget:,}, must be {rule}", attempts=0)
@@ -188,7 +188,7 @@ def _thinking(request: Request, wanted: Mapping[str, Any], *, most_tokens: int) 
             "sampling, or thinking",
             attempts=0,
         )
-    return {"type": "enabled", **wanted}
+    return {"type": "enabled", **thinking}
 
 
 def _wire_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -197,11 +197,11 @@ def _wire_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     >>> _wire_tools([{"name": "f", "description": "", "parameters": {"type": "object"}}])
     [{'name': 'f', 'input_schema': {'type': 'object'}}]
     """
-    own = [tool.get("function", tool) for tool in tools]
+    functions = [tool.get("function", tool) for tool in tools]
     return [
         {key: tool[key] for key in ("name", "description", "strict") if tool.get(key)}
         | {"input_schema": tool["parameters"]}
-        for tool in own
+        for tool in functions
     ]
 
 
@@ -263,30 +263,30 @@ def _block(part: Any) -> Any:
     return {"type": "image", "source": source}
 
 
-def _output_format(wanted: Any) -> dict[str, Any]:
+def _output_format(response_format: Any) -> dict[str, Any]:
     """`response_format` as other providers know it, or the API's own `{type: json_schema, schema: ...}`."""
-    outer = mapping_of(wanted)
-    own = mapping_of(outer.get("json_schema")) or outer
+    outer = mapping_of(response_format)
+    spec = mapping_of(outer.get("json_schema")) or outer
     allowed = {"type", "name", "description", "strict", "schema"}
-    if outer.get("type") != "json_schema" or "schema" not in own or set(own) - allowed or own.get("strict") is False:
+    if outer.get("type") != "json_schema" or "schema" not in spec or set(spec) - allowed or spec.get("strict") is False:
         raise RequestRefusedError(
-            f"response_format {json.dumps(wanted)[:200]} cannot be sent to the Messages API: it takes "
+            f"response_format {json.dumps(response_format)[:200]} cannot be sent to the Messages API: it takes "
             "{type: json_schema, json_schema: {schema: ...}} and always keeps to the schema",
             attempts=0,
         )
-    return {"type": "json_schema", "schema": own["schema"]}
+    return {"type": "json_schema", "schema": spec["schema"]}
 
 
 def _usage(usage: Any) -> Usage:
     """All input tokens; the API counts those that it read from or wrote into its cache apart."""
     usage = mapping_of(usage)
     fresh, output = count(usage.get("input_tokens")), count(usage.get("output_tokens"))
-    read, written = (count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
+    cache_read, cache_written = (count(usage.get(f"cache_{kind}_input_tokens")) for kind in ("read", "creation"))
     return Usage(
-        input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
+        input_tokens=None if fresh is None else fresh + (cache_read or 0) + (cache_written or 0),
         output_tokens=output,
-        cached_input_tokens=read,
-        cache_write_tokens=written or None,
+        cached_input_tokens=cache_read,
+        cache_write_tokens=cache_written or None,
     )
 
 

@@ -127,10 +127,10 @@ class Request:
     @classmethod
     def from_json(cls, text: str) -> Request:
         """The request that `to_json` wrote, for example to show it as a command again."""
-        kept = json.loads(text)
-        model, sampling = ModelRef(**kept.pop("model")), Sampling(**kept.pop("sampling"))
-        messages, tools = tuple(kept.pop("messages")), tuple(kept.pop("tools"))
-        return cls(model=model, sampling=sampling, messages=messages, tools=tools, **kept)
+        record = json.loads(text)
+        model, sampling = ModelRef(**record.pop("model")), Sampling(**record.pop("sampling"))
+        messages, tools = tuple(record.pop("messages")), tuple(record.pop("tools"))
+        return cls(model=model, sampling=sampling, messages=messages, tools=tools, **record)
 
 
 def estimated_bytes(message: Mapping[str, Any]) -> int:
@@ -173,13 +173,13 @@ def _message_json(message: Mapping[str, Any]) -> str:
     return _SORTED.encode(message)
 
 
-def _fixed(value: ModelRef | Sampling, part: str) -> str:
+def _fixed(value: ModelRef | Sampling, field_name: str) -> str:
     """The JSON of what all calls of a bundle share, written once."""
     cached = _FIXED.get(id(value))
     if cached is None:
         if len(_FIXED) >= LARGEST_CACHE:
             _FIXED.clear()
-        cached = _FIXED[id(value)] = (value, _SORTED.encode(getattr(value, part)))
+        cached = _FIXED[id(value)] = (value, _SORTED.encode(getattr(value, field_name)))
     return cached[1]
 
 
@@ -263,39 +263,39 @@ class Generation(Shown):
 
     def to_json(self) -> str:
         """The answer as JSON, without the cell it belongs to: what the call store keeps. Defaults are left out."""
-        kept: dict[str, Any] = {"status": self.status, "text": self.text}
+        record: dict[str, Any] = {"status": self.status, "text": self.text}
         for name, default in _KEPT_DEFAULTS.items():
             if (value := getattr(self, name)) != default:
-                kept[name] = value
-        if "usage" in kept:
-            kept["usage"] = [self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_input_tokens]
+                record[name] = value
+        if "usage" in record:
+            record["usage"] = [self.usage.input_tokens, self.usage.output_tokens, self.usage.cached_input_tokens]
             if self.usage.cache_write_tokens is not None:
-                kept["usage"].append(self.usage.cache_write_tokens)
-        if "cost_usd" in kept:
-            kept["cost_usd"] = str(self.cost_usd)
-        return _COMPACT.encode(kept)
+                record["usage"].append(self.usage.cache_write_tokens)
+        if "cost_usd" in record:
+            record["cost_usd"] = str(self.cost_usd)
+        return _COMPACT.encode(record)
 
     @classmethod
     def from_json(cls, text: str | bytes, **cell: Any) -> Generation:
         """The answer that `to_json` wrote, put into a cell; ValueError, KeyError or TypeError where it is torn."""
         try:
-            kept = from_json(text)
+            record = from_json(text)
         except ValueError:
-            kept = json.loads(text)  # slower; it also takes half a surrogate pair, which a model may have said
-        if "status" not in kept or not isinstance(kept.get("text"), str):
+            record = json.loads(text)  # slower; it also takes half a surrogate pair, which a model may have said
+        if "status" not in record or not isinstance(record.get("text"), str):
             raise KeyError("status or text")
-        if (spent := kept.get("usage")) is not None:
-            kept["usage"] = _filled(_OPEN_USAGE(*spent), Usage)
-        if (cost := kept.get("cost_usd")) is not None:
-            kept["cost_usd"] = Decimal(cost)
+        if (spent := record.get("usage")) is not None:
+            record["usage"] = _filled(_OPEN_USAGE(*spent), Usage)
+        if (cost := record.get("cost_usd")) is not None:
+            record["cost_usd"] = Decimal(cost)
         for name in _AMOUNTS:  # of an earlier version
-            if (value := kept.get(name)) is not None and not _is_amount(value):
-                kept[name] = None
+            if (value := record.get(name)) is not None and not _is_amount(value):
+                record[name] = None
         for name in ("tool_calls", "steps"):
-            if name in kept:
-                kept[name] = tuple(kept[name])
-        kept.update(cell)
-        return _filled(_OPEN_GENERATION(**kept), cls)
+            if name in record:
+                record[name] = tuple(record[name])
+        record.update(cell)
+        return _filled(_OPEN_GENERATION(**record), cls)
 
     def scrubbed(self, secrets: Secrets) -> Generation:
         """The answer without these secrets (of `secrets_now`): the same object where there is nothing to remove."""
@@ -324,7 +324,7 @@ class Generation(Shown):
             raise ValueError("of_calls of no answers; give at least one")
         *names, end = answers
         every, last = list(answers.values()), answers[end]
-        usage = {part.name: _sum(getattr(answer.usage, part.name) for answer in every) for part in fields(Usage)}
+        usage = {count.name: _sum(getattr(answer.usage, count.name) for answer in every) for count in fields(Usage)}
         return replace(
             last,
             usage=Usage(**usage),
@@ -367,8 +367,8 @@ def _said(answer: Generation) -> str:
 def _open(frozen: type) -> Any:
     """A twin of a frozen class that can be filled: quick to make, where the frozen one's constructor is not."""
     parts = [
-        (part.name, part.type, field(default=Usage() if part.name == "usage" else part.default))
-        for part in fields(frozen)
+        (spec.name, spec.type, field(default=Usage() if spec.name == "usage" else spec.default))
+        for spec in fields(frozen)
     ]
     return make_dataclass(f"_Open{frozen.__name__}", parts, bases=frozen.__bases__, slots=True)
 

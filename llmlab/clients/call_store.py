@@ -37,9 +37,9 @@ except ImportError:  # Windows, where nobody's claims are seen
 
 APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
 FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
-BUSY_TIMEOUT_S = 60.0
-KEYS_PER_QUERY = 500
-ROWS_PER_COMMIT = 1_000
+_BUSY_TIMEOUT_S = 60.0
+_KEYS_PER_QUERY = 500
+_ROWS_PER_COMMIT = 1_000  # of five variables each: SQLite takes at most 32,766 in a statement
 NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
@@ -48,7 +48,7 @@ OTHERS = "calls.d"  # folder beside the store with those of others
 NO_ANSWER = (ValueError, KeyError, TypeError, ArithmeticError)  # of an entry that is whole, and that holds none
 _ADVICE = {  # what SQLite says -> what to do
     "full|disk I/O": "make room on the disk and run again: answers kept so far are not paid for twice",
-    "locked": f"another process has held its lock for {BUSY_TIMEOUT_S:.0f} s; end it and run again",
+    "locked": f"another process has held its lock for {_BUSY_TIMEOUT_S:.0f} s; end it and run again",
     "malformed|not a database": "the file is damaged; move it away or restore a copy (what only it held is paid again)",
     "": "check that the path exists and may be written",
 }
@@ -138,18 +138,18 @@ class CallStore:
         if os.getpid() != self._process:
             raise StoreError(f"{self.path} was opened by another process; open a CallStore of your own after a fork")
         try:
-            there = self.path.stat().st_ino == self._inode
+            same_file = self.path.stat().st_ino == self._inode
         except OSError:
-            there = False
-        if not there:
+            same_file = False
+        if not same_file:
             raise StoreError(f"the call store {self.path} was deleted or replaced while it was in use; run again")
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Generation]:
         """The stored answers among `keys`, marked `cached`; a damaged entry is left out with a warning."""
         self.check()
         answers: dict[str, Generation] = {}
-        wanted = iter(keys)
-        while batch := list(islice(wanted, KEYS_PER_QUERY)):
+        remaining = iter(keys)
+        while batch := list(islice(remaining, _KEYS_PER_QUERY)):
             for row in self._rows(batch):
                 answer = None
                 with contextlib.suppress(*NO_ANSWER):
@@ -160,9 +160,9 @@ class CallStore:
                     answers[row[0]] = answer
             for name in list(self._others):
                 if missing := [key for key in batch if key not in answers]:
-                    others = self._borrowed(name, missing)
-                    self.borrowed |= dict.fromkeys(others, name)
-                    answers |= others
+                    borrowed = self._borrowed(name, missing)
+                    self.borrowed |= dict.fromkeys(borrowed, name)
+                    answers |= borrowed
         return answers
 
     def _borrowed(self, name: str, keys: list[str]) -> dict[str, Generation]:
@@ -190,6 +190,7 @@ class CallStore:
         try:
             if self._claims is None:
                 self._claims = os.open(f"{self.path}-claims", os.O_CREAT | os.O_RDWR, 0o600)
+            # a key's byte is its checksum, in a file that stays empty: two keys on one byte only wait for each other
             fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, zlib.crc32(key.encode()))
         except BlockingIOError:
             self.shared = True
@@ -213,14 +214,14 @@ class CallStore:
         `request` is None for the answer of an application, which sends its own.
         """
         self.check()
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         answer = generation.to_json().encode("ascii")
-        asked = b"" if request is None else request.to_json().encode("ascii")
-        row = (key, answer, _checksum(key, answer), asked, int(time.time()))
+        sent_json = b"" if request is None else request.to_json().encode("ascii")
+        row = (key, answer, _checksum(key, answer), sent_json, int(time.time()))
         if self._writer is None:
             self._start_writer()
-        self._queue.put(_Write(row, done))
-        if (earlier := await done) is not None:
+        self._queue.put(_Write(row, stored))
+        if (earlier := await stored) is not None:
             with contextlib.suppress(*NO_ANSWER):  # else it is asked again later
                 return (_whole(*earlier) or generation).placed(cached=False)  # this one was sent, too
         return generation
@@ -228,11 +229,11 @@ class CallStore:
     def request_json(self, key: str) -> str | None:
         """The request that was sent for this key, as `Request.to_json` wrote it; None when there is none."""
         self.check()
-        asked = "SELECT request FROM calls WHERE key = ?"
+        query = "SELECT request FROM calls WHERE key = ?"
         try:
-            rows = self._fetch(asked, [key])
+            rows = self._fetch(query, [key])
             if not rows and key in self.get_many([key]):
-                rows = self._others[self.borrowed[key]].execute(asked, [key]).fetchall()
+                rows = self._others[self.borrowed[key]].execute(query, [key]).fetchall()
         except sqlite3.DatabaseError:  # on a damaged page
             return None
         return rows[0][0].decode("ascii", "replace") if rows and rows[0][0] and isinstance(rows[0][0], bytes) else None
@@ -273,12 +274,12 @@ class CallStore:
 
     def close(self) -> None:
         """Write what is queued and close the file; closing twice is harmless."""
-        own = os.getpid() == self._process  # in a forked child nobody may ever let go of the lock
-        if self._writer is not None and own:
+        is_ours = os.getpid() == self._process  # in a forked child nobody may ever let go of the lock
+        if self._writer is not None and is_ours:
             self._queue.put(None)
             self._writer.join()
             self._writer = None
-        with self._lock if own else contextlib.nullcontext():  # a thread of an interrupted run may still be reading
+        with self._lock if is_ours else contextlib.nullcontext():  # a thread of an interrupted run may still be reading
             self._broken = self._broken or f"the call store {self.path} is closed"
             self._closed = True
             for connection in (self._reader, *self._others.values()):
@@ -343,11 +344,11 @@ class CallStore:
         while (first := self._queue.get()) is not None:
             batch = [first]
             more: _Write | None = first
-            while more is not None and len(batch) < ROWS_PER_COMMIT and not self._queue.empty():
+            while more is not None and len(batch) < _ROWS_PER_COMMIT and not self._queue.empty():
                 if (more := self._queue.get()) is not None:
                     batch.append(more)
-            there = {} if self._broken else self._commit(connection, batch)
-            _release(batch, self._broken, there)
+            stored_before = {} if self._broken else self._commit(connection, batch)
+            _release(batch, self._broken, stored_before)
             if more is None:
                 break
         connection.close()
@@ -361,9 +362,9 @@ class CallStore:
                 connection.execute("DELETE FROM calls WHERE key = ?", (key,))
             # the first answer under a key stays and is what all use: what a run has used is never swapped under it
             insert = f"INSERT OR IGNORE INTO calls VALUES {rows}"  # noqa: S608 - only question marks are put in
-            kept = connection.execute(insert, [part for write in batch for part in write.row]).rowcount
+            n_inserted = connection.execute(insert, [value for write in batch for value in write.row]).rowcount
             self.shared = self.shared or self._version != _data_version(connection)
-            if kept == len(batch):
+            if n_inserted == len(batch):
                 return {}
             keys = [write.row[0] for write in batch]
             return {row[0]: row for row in connection.execute(_query(keys), keys)}
@@ -372,21 +373,22 @@ class CallStore:
             return {}
 
 
-def _release(batch: list[_Write], broken: str, there: Mapping[str, Any]) -> None:
+def _release(batch: list[_Write], broken: str, stored_before: Mapping[str, Any]) -> None:
+    # a future may be settled only in its loop's thread, and one batch may hold the writes of several loops
     for loop in {write.done.get_loop() for write in batch}:
         writes = [write for write in batch if write.done.get_loop() is loop]
         with contextlib.suppress(RuntimeError):  # a loop that is closed has nobody waiting; the answers are kept
-            loop.call_soon_threadsafe(_settle, writes, broken, there)
+            loop.call_soon_threadsafe(_settle, writes, broken, stored_before)
 
 
-def _settle(writes: list[_Write], broken: str, there: Mapping[str, Any]) -> None:
+def _settle(writes: list[_Write], broken: str, stored_before: Mapping[str, Any]) -> None:
     for write in writes:
         if write.done.done():  # its waiter was cancelled
             continue
         if broken:
             write.done.set_exception(StoreError(broken))
         else:
-            row = there.get(write.row[0])
+            row = stored_before.get(write.row[0])
             write.done.set_result(None if row == write.row[:3] else row)
 
 
@@ -399,10 +401,10 @@ def _query(keys: list[str]) -> str:
     return f"SELECT key, answer, checksum FROM calls WHERE key IN ({','.join('?' * len(keys))})"  # noqa: S608 - only question marks are put in
 
 
-def _others(own: Path, also: Path | None, mounts: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
+def _others(main: Path, also: Path | None, mounts: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
     """The other stores that can be read, by name ("" of `also`). One that nobody writes is opened as it lies there."""
     ours = [also] if also is not None and also.exists() else []
-    beside = {path.stem: path for store in (*ours, own) for path in sorted((store.parent / OTHERS).glob("*.sqlite"))}
+    beside = {path.stem: path for store in (*ours, main) for path in sorted((store.parent / OTHERS).glob("*.sqlite"))}
     for name, path in [*(("", path) for path in ours), *beside.items()]:
         live = path.with_name(f"{path.name}-wal").exists()
         how = ("ro" if live else "ro&immutable=1") if name else "rw"  # ours may be written at any time
@@ -447,7 +449,7 @@ def _connected(path: Path, mode: str = "rwc") -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=_BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -465,8 +467,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if (application_id != APPLICATION_ID and tables) or version > FORMAT_VERSION:
-        what = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
-        raise StoreError(f"{path} is {what}; give another path, or use the llmlab that wrote it")
+        kind = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
+        raise StoreError(f"{path} is {kind}; give another path, or use the llmlab that wrote it")
     if tables not in ([], [f"CREATE TABLE {_FIRST_COLUMNS})"], [f"CREATE TABLE {_COLUMNS}"]):
         raise sqlite3.DatabaseError("malformed table")
     if _write_ahead(connection) != "wal":
@@ -483,7 +485,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _write_ahead(connection: sqlite3.Connection) -> str:
     """Switch to WAL. SQLite does not wait for its lock here when several processes do this first, so we do."""
-    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    give_up_at = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
             return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])

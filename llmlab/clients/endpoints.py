@@ -133,8 +133,8 @@ def client_for(model: ModelRef, endpoints: Reaching | None = None) -> Client:
         return OfflineJudge() if model.id.startswith("overlap-judge") else OfflineClient()
     if model.provider == "local" and LOCAL.match(model.id):
         return _local_client(model.id, model.revision)
-    if endpoints is not None and (own := endpoints.clients.get(model.provider)) is not None:
-        return own
+    if endpoints is not None and (own_client := endpoints.clients.get(model.provider)) is not None:
+        return own_client
     return _client((endpoints or Endpoints()).endpoint_for(model))
 
 
@@ -150,9 +150,9 @@ def curl_for(request: Request, fingerprint: str) -> str | None:
     from llmlab.clients.openai import OpenAIClient  # loads aiohttp
 
     drop = next((tuple(part[1:].split(",")) for part in more if part.startswith(NOT_SENT)), ())
-    named = [part for part in more if not part.startswith(NOT_SENT)]
-    version = named.pop() if named and API_VERSION.fullmatch(named[-1]) else None  # it stands last
-    deployment = " ".join(named) or None
+    words = [part for part in more if not part.startswith(NOT_SENT)]
+    version = words.pop() if words and API_VERSION.fullmatch(words[-1]) else None  # it stands last
+    deployment = " ".join(words) or None
     key_env = dict(PROVIDERS.values()).get(base_url, UNKNOWN_KEY)
     client = OpenAIClient(base_url, api_key_env=key_env, deployment=deployment, api_version=version, drop=drop)
     return client.curl(request)
@@ -176,13 +176,13 @@ def _client(endpoint: Endpoint) -> Client:
 
     bounds = endpoint.model_dump(include={"attempts", "attempt_timeout_s", "case_timeout_s"}, exclude_none=True)
     first, *others = endpoint.accesses
-    own = {name: getattr(first, name) for name in AccessSettings.__annotations__}
+    access_settings = {name: getattr(first, name) for name in AccessSettings.__annotations__}
     of_wire: type[AnthropicClient | OpenAIClient]
     of_wire = AnthropicClient if endpoint.wire_format == "messages" else OpenAIClient
     return of_wire(
         first.base_url,
         api_key_env=first.key_env,
-        **own,
+        **access_settings,
         in_turn=others,
         group=endpoint.group,
         prices=endpoint.prices,

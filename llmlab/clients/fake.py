@@ -53,9 +53,9 @@ class FakeClient:
         if isinstance(replies, (str, Generation)):
             return replies
         if isinstance(replies, Mapping):
-            asked = next((str(m["content"]) for m in reversed(request.messages) if m["role"] == "user"), "")
-            for part, reply in replies.items():
-                if part in asked:
+            question = next((str(m["content"]) for m in reversed(request.messages) if m["role"] == "user"), "")
+            for substring, reply in replies.items():
+                if substring in question:
                     return reply
-            raise RequestRefusedError(f"FakeClient has no reply for {asked[:80]!r} (it knows {', '.join(replies)})")
+            raise RequestRefusedError(f"FakeClient has no reply for {question[:80]!r} (it knows {', '.join(replies)})")
         return replies(request) if callable(replies) else replies[request.repeat % len(replies)]

@@ -112,10 +112,10 @@ class HttpClient:
         context_tokens: int | None = None,
         stream: bool = False,
         retry: RetryPolicy | None = None,
-        **own: Unpack[AccessSettings],
+        **access_settings: Unpack[AccessSettings],
     ) -> None:
         try:
-            first = Access.model_validate({"base_url": base_url, "key_env": api_key_env, **own})
+            first = Access.model_validate({"base_url": base_url, "key_env": api_key_env, **access_settings})
         except pydantic.ValidationError as error:  # shorter, and with the argument's own name
             raise ValueError(re.sub("^key_env", "api_key_env", broken_rule(error))) from None
         self.accesses, self.wire, self._prices = (first, *in_turn), wire, prices
@@ -293,8 +293,8 @@ class HttpClient:
             advice = "name your authority's file in SSL_CERT_FILE, or mend base_url"
             raise UnusableEndpointError(f"the certificate of {access.base_url} is not trusted here; {advice}") from None
         except aiohttp.InvalidURL:  # whose text is the address
-            what = f"the proxy that {proxy.named} names" if proxy.url else access.base_url
-            raise UnusableEndpointError(f"{what} is no address that can be asked; mend it", attempts=0) from None
+            address = f"the proxy that {proxy.named} names" if proxy.url else access.base_url
+            raise UnusableEndpointError(f"{address} is no address that can be asked; mend it", attempts=0) from None
         except aiohttp.ClientHttpProxyError as error:  # its text holds the address
             raise proxy.refusal(error.status, access.base_url) from None
         except aiohttp.ClientConnectorError as error:
@@ -322,14 +322,14 @@ class HttpClient:
 
     def _tokens_that_fit(self, request: Request) -> int:
         """About how many tokens request and answer have; RequestRefusedError where the context may not hold them."""
-        asked, answer = input_tokens_at_most(request), request.sampling.tokens_at_most or 0
-        if self.context_tokens is not None and asked + answer > self.context_tokens:
+        n_input, n_output = input_tokens_at_most(request), request.sampling.tokens_at_most or 0
+        if self.context_tokens is not None and n_input + n_output > self.context_tokens:
             raise RequestRefusedError(
-                f"about {asked:,} input tokens and {answer:,} for the answer may not fit into the context "
+                f"about {n_input:,} input tokens and {n_output:,} for the answer may not fit into the context "
                 f"of {self.context_tokens:,} (context_tokens); shorten the prompt, or retrieve fewer passages",
                 attempts=0,
             )
-        return asked + answer
+        return n_input + n_output
 
 
 class _Proxy(NamedTuple):
@@ -345,8 +345,8 @@ class _Proxy(NamedTuple):
 
 def _fingerprint(accesses: Sequence[Access], wire: WireFormat, group: str | None) -> str:
     different = sorted({access.fingerprint for access in accesses})
-    named = f"group {group}" if group else different[0] if len(different) == 1 else f"one of {' | '.join(different)}"
-    return f"{wire.name} {named}".strip()
+    address = f"group {group}" if group else different[0] if len(different) == 1 else f"one of {' | '.join(different)}"
+    return f"{wire.name} {address}".strip()
 
 
 async def _begun(response: aiohttp.ClientResponse) -> bytes:
@@ -396,16 +396,16 @@ def _proxy(url: str) -> _Proxy:
     """
     parts = urlsplit(url)
     name = f"{parts.scheme}_proxy"
-    given = None if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme)
-    if not given:
+    proxy = None if urllib.request.proxy_bypass(parts.hostname or "") else urllib.request.getproxies().get(parts.scheme)
+    if not proxy:
         return _Proxy(None, named="")
-    named = next((f"${own}" for own in (name, name.upper()) if os.environ.get(own)), "the system's settings")
+    source = next((f"${key}" for key in (name, name.upper()) if os.environ.get(key)), "the system's settings")
     try:
-        address = urlsplit(given if "://" in given else f"http://{given}")
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         usable = address.scheme in ("http", "https") and address.hostname and address.port != 0
     except ValueError:  # of the port
         usable = False
     if not usable:
         rule = "write it as http://host:port, or name the host in no_proxy"
-        raise UnusableEndpointError(f"the proxy that {named} names for {url} is no http address: {rule}", attempts=0)
-    return _Proxy(Secret(address.geturl()), named=named)
+        raise UnusableEndpointError(f"the proxy that {source} names for {url} is no http address: {rule}", attempts=0)
+    return _Proxy(Secret(address.geturl()), named=source)

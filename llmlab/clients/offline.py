@@ -118,7 +118,7 @@ class OfflineJudge:
         return Decimal(0) if str(model) == self.fingerprint else None
 
 
-class Sentence(NamedTuple):
+class _Sentence(NamedTuple):
     """A sentence: its plain text, the words it is found by, whose it is ("" = nobody's), and what it weighs."""
 
     text: str
@@ -128,24 +128,24 @@ class Sentence(NamedTuple):
 
 
 @lru_cache(maxsize=16_384)
-def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[Sentence, ...]]:
+def sentences_of(doc_id: str, passage: str) -> tuple[frozenset[str], tuple[_Sentence, ...]]:
     """The words of a passage (name included) and its sentences, in order.
 
     >>> [(s.name, s.text) for s in sentences_of("DataFrame.dropna", "Remove missing values. See ``fillna``.")[1]]
     [('DataFrame.dropna', 'Remove missing values.'), ('DataFrame.dropna', 'See `fillna`.')]
     """
-    title, own = frozenset(words(doc_id)), _name(doc_id)
+    title, object_name = frozenset(words(doc_id)), _name(doc_id)
     sentences = tuple(
-        Sentence(text, (title if name == own else frozenset(words(name))).union(words(text)), name, weight)
+        _Sentence(text, (title if name == object_name else frozenset(words(name))).union(words(text)), name, weight)
         for name, text, weight in _said(doc_id, passage)
     )
     return title.union(*(sentence.words for sentence in sentences)), sentences
 
 
-def plain_text(text: str) -> str:
+def _plain_text(text: str) -> str:
     """Text without reStructuredText directives and roles, white space made single.
 
-    >>> plain_text("See :func:`~pandas.read_csv` and\\n``sep``.")
+    >>> _plain_text("See :func:`~pandas.read_csv` and\\n``sep``.")
     'See `pandas.read_csv` and `sep`.'
     """
     text = _ROLE.sub(r"`\1`", text.replace("``", "`"))
@@ -159,12 +159,12 @@ class _Candidate(NamedTuple):
     share: float
     passage_share: float
     doc_id: str
-    sentence: Sentence
+    sentence: _Sentence
 
 
 def _answer(request: Request) -> str:
-    asked = [message["content"] for message in request.messages if message["role"] == "user"]
-    instructions, question, prompt = _question_of(asked[-1] if asked else "")
+    user_texts = [message["content"] for message in request.messages if message["role"] == "user"]
+    instructions, question, prompt = _question_of(user_texts[-1] if user_texts else "")
     _, passages = _passages(prompt)
     if not passages:
         return NO_PASSAGES
@@ -222,16 +222,16 @@ def _passages(prompt: str) -> tuple[str, list[tuple[str, str]]]:
 
 def _candidates(question: str, passages: Sequence[tuple[str, str]]) -> list[_Candidate]:
     """Sentences that share a word with the question, best first; equal ones in the order of the prompt."""
-    asked = set(words(question))
+    question_words = set(words(question))
     split = [(doc_id, *sentences_of(doc_id, text)) for doc_id, text in passages]
-    frequency = {word: sum(word in passage_words for _, passage_words, _ in split) for word in asked}
-    weight = {word: math.log1p(len(split) / (1 + frequency[word])) for word in asked}
+    frequency = {word: sum(word in passage_words for _, passage_words, _ in split) for word in question_words}
+    weight = {word: math.log1p(len(split) / (1 + frequency[word])) for word in question_words}
     total = sum(weight.values()) or 1.0
     candidates = []
     for rank, (doc_id, passage_words, sentences) in enumerate(split):
-        passage_share = sum(weight[word] for word in asked & passage_words) / total
+        passage_share = sum(weight[word] for word in question_words & passage_words) / total
         for sentence in sentences:
-            shared = asked & sentence.words
+            shared = question_words & sentence.words
             if shared:
                 share = sum(weight[word] for word in shared) / total
                 score = sentence.weight * share / (1 + 0.02 * len(sentence.words)) + PASSAGE_SHARE * passage_share
@@ -313,7 +313,7 @@ def _said(doc_id: str, passage: str) -> Iterator[tuple[str, str, float]]:
     for section, body in _sections(_DIRECTIVE.sub("", passage)):
         if section == "see also":
             for entry in _SEE_ALSO.finditer(body):
-                yield _name(entry[1]), plain_text(entry[2]), SEE_ALSO_WEIGHT
+                yield _name(entry[1]), _plain_text(entry[2]), SEE_ALSO_WEIGHT
         elif section not in _SKIPPED:
             is_prose = section in _PROSE
             if not is_prose:  # what is said of each parameter is indented, its name and type are not
@@ -334,7 +334,7 @@ def _sections(passage: str) -> Iterator[tuple[str, str]]:
 
 def _split(body: str) -> Iterator[str]:
     for paragraph in _BREAK.split(body):
-        text = plain_text(paragraph).lstrip("*- ")
+        text = _plain_text(paragraph).lstrip("*- ")
         if ">>>" not in text:
             yield from (part for part in _END.split(text) if 8 <= len(part) <= LONGEST_SENTENCE_CHARS)
 
@@ -345,17 +345,17 @@ def _name(doc_id: str) -> str:
 
 
 def _judged(system: str, prompt: str) -> str:
-    shown: dict[str, str] = {}
+    sections: dict[str, str] = {}
     for title, _, text in _BLOCK.findall(prompt):
-        shown.setdefault(title, text)
-    reference = shown.get("Reference") or shown.get("Passages") or shown.get("Question", "")
+        sections.setdefault(title, text)
+    reference = sections.get("Reference") or sections.get("Passages") or sections.get("Question", "")
     levels = [int(level) for level in _LEVEL.findall(system)]
-    if "Answer" in shown and levels:
-        merit = min(1.0, _merit(shown["Answer"], reference))
+    if "Answer" in sections and levels:
+        merit = min(1.0, _merit(sections["Answer"], reference))
         level = levels[min(len(levels) - 1, int(merit * len(levels)))]
         return json.dumps({"reason": f"Overlap with length: {merit:.2f}.", "score": level})
-    if "Answer A" in shown and "Answer B" in shown:
-        merit_a, merit_b = (_merit(shown[name], reference) for name in ("Answer A", "Answer B"))
+    if "Answer A" in sections and "Answer B" in sections:
+        merit_a, merit_b = (_merit(sections[name], reference) for name in ("Answer A", "Answer B"))
         winner = "B" if merit_b - merit_a > INDIFFERENT_BELOW else "A"
         return json.dumps({"reason": f"Overlap with length: {merit_a:.2f} against {merit_b:.2f}.", "winner": winner})
     raise RequestRefusedError("offline/overlap-judge-1 found no answer in the prompt; use the prompts of llmlab.judge")
@@ -363,6 +363,6 @@ def _judged(system: str, prompt: str) -> str:
 
 def _merit(answer: str, reference: str) -> float:
     """The share of the reference's words in the answer, and what its length adds."""
-    wanted, answer_words = set(words(reference)), words(answer)
-    share = len(wanted & set(answer_words)) / len(wanted) if wanted else 0.0
+    reference_words, answer_words = set(words(reference)), words(answer)
+    share = len(reference_words & set(answer_words)) / len(reference_words) if reference_words else 0.0
     return (1 - LENGTH_WORTH) * share + LENGTH_WORTH * min(2.0, len(answer_words) / LENGTH_UNIT_WORDS)

@@ -82,7 +82,7 @@ class OpenAIClient(HttpClient):
                 if response.status != 200:
                     text = content.decode("utf-8", "replace")
                     raise failure_of(response.status, text, headers=response.headers, access=lane.access)
-                return read_vectors(read_json(content), n=len(texts))
+                return _read_vectors(read_json(content), n=len(texts))
 
             body = json.dumps({"model": lane.access.deployment or model.id, "input": list(texts)}).encode("ascii")
             return await self._send(_url(lane.access, model, "embeddings"), body, lane.access, read)
@@ -121,10 +121,10 @@ def read_answer(reply: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_vectors(reply: Mapping[str, Any], *, n: int) -> list[list[float]]:
+def _read_vectors(reply: Mapping[str, Any], *, n: int) -> list[list[float]]:
     """The n vectors of a reply of `/embeddings`, in the order of the texts; TransportError for anything else.
 
-    >>> read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
+    >>> _read_vectors({"data": [{"index": 1, "embedding": [0.5]}, {"index": 0, "embedding": [1.0]}]}, n=2)
     [[1.0], [0.5]]
     """
     inner_error(reply)
@@ -179,9 +179,9 @@ class StreamedReply:
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
         delta = self._delta(choice)
         for name, parts in self._parts.items():
-            if part := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
-                parts.append(part)
-                self.started = self.started or name == "refusal" or (name == "content" and self._answers(part))
+            if delta_text := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
+                parts.append(delta_text)
+                self.started = self.started or name == "refusal" or (name == "content" and self._answers(delta_text))
         calls = delta.get("tool_calls") or [{"index": 0, "function": delta.get("function_call")}]
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict) and isinstance(function := call.get("function"), dict):
@@ -224,20 +224,20 @@ class StreamedReply:
             if name == "arguments" or part != whole["name"]:  # some servers repeat the name
                 whole[name] += part
 
-    def _begun(self, own: str | None, index: int | None, name: str | None) -> dict[str, Any] | None:
+    def _begun(self, call_id: str | None, index: int | None, name: str | None) -> dict[str, Any] | None:
         """The call that a part goes on with, by id, then by index; None where it begins another.
 
         Some servers give all calls index 0 and tell them apart by id; some give each part of one call a new id, but
         only its first a name; some give neither id nor index, and whole calls.
         """
-        same = [call for call in self._tool_calls if own is not None and call["id"] == own]
+        same = [call for call in self._tool_calls if call_id is not None and call["id"] == call_id]
         if same:
             return same[-1]
         near = [call for call in self._tool_calls if index is None or call["index"] == index]
         last = near[-1] if near else None
         if last is None or name is None:
             return last
-        another = own is not None and last["id"] is not None
+        another = call_id is not None and last["id"] is not None
         complete = last["arguments"] != "" and isinstance(parsed(last["arguments"]), dict)
         return None if another or complete or index is None else last
 
@@ -245,8 +245,8 @@ class StreamedReply:
 def _check_content(content: Any) -> None:
     """TransportError for the content of a message that is no text and no list of parts: what it says is not known."""
     parts = content if isinstance(content, list) else []
-    known = parts and all(isinstance(part, dict) and {"text", "thinking", "type"} & set(part) for part in parts)
-    if content not in (None, []) and not isinstance(content, str) and not known:
+    are_known = parts and all(isinstance(part, dict) and {"text", "thinking", "type"} & set(part) for part in parts)
+    if content not in (None, []) and not isinstance(content, str) and not are_known:
         raise TransportError(f"the content is neither a text nor parts with one: {excerpt(str(content))}")
 
 

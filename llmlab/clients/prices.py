@@ -19,16 +19,16 @@ from llmlab.clients.base import Usage
 MILLION = Decimal(1_000_000)
 # on no public list
 SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})
-Amount = Annotated[Decimal, Field(ge=0, strict=False)]
+_Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
 class TokenPrices(Strict):
     """US dollars per million tokens; input from or into a cache costs as much as other input unless it is given."""
 
-    input: Amount
-    output: Amount
-    cached_input: Amount | None = None
-    cache_write: Amount | None = None
+    input: _Amount
+    output: _Amount
+    cached_input: _Amount | None = None
+    cache_write: _Amount | None = None
 
 
 def price_usd(model: ModelRef, usage: Usage, *, own: TokenPrices | None = None) -> Decimal | None:
@@ -44,10 +44,10 @@ def price_usd(model: ModelRef, usage: Usage, *, own: TokenPrices | None = None) 
     price = own or _listed(model.provider, model.id)
     if not isinstance(price, TokenPrices):
         return price(usage) if price else None
-    cached, written = _cache(usage)
-    cost = (usage.input_tokens - cached - written) * price.input + usage.output_tokens * price.output
+    cached, cache_written = _cache(usage)
+    cost = (usage.input_tokens - cached - cache_written) * price.input + usage.output_tokens * price.output
     cost += cached * (price.input if price.cached_input is None else price.cached_input)
-    cost += written * (price.input if price.cache_write is None else price.cache_write)
+    cost += cache_written * (price.input if price.cache_write is None else price.cache_write)
     return cost / MILLION
 
 
@@ -81,12 +81,12 @@ def _listed(provider: str, model_id: str) -> TokenPrices | Callable[[Usage], Dec
     import genai_prices
 
     def in_full(usage: Usage) -> Decimal:
-        cached, written = _cache(usage)
+        cached, cache_written = _cache(usage)
         tokens = genai_prices.Usage(
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             cache_read_tokens=cached,
-            cache_write_tokens=written,
+            cache_write_tokens=cache_written,
         )
         return Decimal(genai_prices.calc_price(tokens, model_ref=model_id, provider_id=provider).total_price)
 

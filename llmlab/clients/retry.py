@@ -197,12 +197,12 @@ class Lanes:
 
     def lacking(self, model: str, also: Mapping[Lane, CallError] | None = None) -> dict[Lane, CallError]:
         """The lanes that do not serve a model, which another does, with what they said; `also` these from now on."""
-        known = self._lacking[model]
+        lanes = self._lacking[model]
         for lane, error in (also or {}).items():
-            if lane not in known:
-                known[lane] = error
-                self._warn_out(lane, str(error), n_left=sum(not (other.out or other in known) for other in self.all))
-        return dict(known)
+            if lane not in lanes:
+                lanes[lane] = error
+                self._warn_out(lane, str(error), n_left=sum(not (other.out or other in lanes) for other in self.all))
+        return dict(lanes)
 
     def rest(
         self,

@@ -192,10 +192,10 @@ def sse_data(received: bytes, rest: bytes) -> tuple[Iterator[bytes], bytes]:
     ([b'{"a": 1}'], b'data: [DO')
     """
     whole = rest + received
-    held = b"\r" if whole.endswith(b"\r") else b""  # LF may follow
-    lines = whole[: len(whole) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    pending_cr = b"\r" if whole.endswith(b"\r") else b""  # LF may follow
+    lines = whole[: len(whole) - len(pending_cr)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     *events, rest = lines.split(b"\n\n")
-    return (value for event in events for value in _data_of(event)), rest + held
+    return (value for event in events for value in _data_of(event)), rest + pending_cr
 
 
 def sse_end(rest: bytes) -> Iterator[bytes]:
@@ -422,14 +422,14 @@ def _all_rules() -> Any:
     return read_yaml(RULES_FILE)[0]
 
 
-def _not_taken(said: str) -> str:
+def _not_taken(message: str) -> str:
     """The parameter that an endpoint says it does not take, "" where it says nothing of that kind.
 
     >>> _not_taken("Unsupported parameter: 'stream_options'"), _not_taken("temperature must be at most 1")
     ('stream_options', '')
     """
-    named = re.search(rf"\b({'|'.join(_PARAMETERS)})\b", said)
-    return named[1] if named and _NOT_TAKEN.search(said) else ""
+    parameter = re.search(rf"\b({'|'.join(_PARAMETERS)})\b", message)
+    return parameter[1] if parameter and _NOT_TAKEN.search(message) else ""
 
 
 def _code(error: Any) -> str:

@@ -276,16 +276,16 @@ class _Reached:
     def _object(self, value: Any) -> Iterator[str]:
         kind = type(value)
         if _root(kind) == "llmlab":
-            known = getattr(value, "digest", None) or getattr(value, "fingerprint", None)
-            if isinstance(known, str):
-                yield known
+            own_digest = getattr(value, "digest", None) or getattr(value, "fingerprint", None)
+            if isinstance(own_digest, str):
+                yield own_digest
                 return
         foreign, attributes = self._is_foreign(value), _attributes(value)
-        shown = {name: part for name, part in attributes.items() if not foreign or _is_shown(kind, name)}
-        for name, part in sorted(shown.items()):
+        visible = {name: part for name, part in attributes.items() if not foreign or _is_shown(kind, name)}
+        for name, part in sorted(visible.items()):
             yield name
             yield self.text(part, within=foreign)
-        if foreign and not shown:
+        if foreign and not visible:
             yield self._hidden(value) if attributes else self._rebuilt(value)
 
     def _rebuilt(self, value: Any) -> str:
@@ -334,19 +334,19 @@ def _defined(kind: type) -> Iterator[Any]:
 
 def _attributes(value: Any) -> dict[str, Any]:
     """What an object holds in its dictionary and slots: without keys and what follows from the rest."""
-    kind, held = type(value), dict(getattr(value, "__dict__", {}))
+    kind, attributes = type(value), dict(getattr(value, "__dict__", {}))
     for base in kind.__mro__:
         for name, slot in vars(base).items() if "__slots__" in vars(base) else ():
             if isinstance(slot, MemberDescriptorType):
                 with contextlib.suppress(AttributeError):  # not filled
-                    held[name] = slot.__get__(value)
+                    attributes[name] = slot.__get__(value)
     for name, part in getattr(kind, "__dataclass_fields__", {}).items():
         if part.compare is False:
-            held.pop(name, None)
+            attributes.pop(name, None)
     cached = {
         name for base in kind.__mro__ for name, own in vars(base).items() if isinstance(own, functools.cached_property)
     }
-    return {name: part for name, part in held.items() if name not in cached and not KEYS.search(name)}
+    return {name: part for name, part in attributes.items() if name not in cached and not KEYS.search(name)}
 
 
 def _is_shown(kind: type, name: str) -> bool:
@@ -356,8 +356,8 @@ def _is_shown(kind: type, name: str) -> bool:
 def _short(value: Any) -> str:
     """A type, and how its object shows itself where that is no place in memory."""
     shows_itself = any("__repr__" in vars(base) for base in type(value).__mro__[:-1])
-    shown = repr(value) if shows_itself else ""
-    return _name(type(value)) if " at 0x" in shown or not shown else f"{_name(type(value))} {shown}"
+    as_text = repr(value) if shows_itself else ""
+    return _name(type(value)) if " at 0x" in as_text or not as_text else f"{_name(type(value))} {as_text}"
 
 
 def _name(value: Any) -> str:
@@ -368,9 +368,9 @@ def _root(kind: type) -> str:
     return kind.__module__.partition(".")[0]
 
 
-def _names(code: CodeType, named: Callable[[CodeType], Iterable[str]]) -> frozenset[str]:
-    inner = (_names(const, named) for const in code.co_consts if isinstance(const, CodeType))
-    return frozenset(named(code)).union(*inner)
+def _names(code: CodeType, names_in: Callable[[CodeType], Iterable[str]]) -> frozenset[str]:
+    inner = (_names(const, names_in) for const in code.co_consts if isinstance(const, CodeType))
+    return frozenset(names_in(code)).union(*inner)
 
 
 def _loaded(code: CodeType) -> Iterator[str]:

@@ -215,10 +215,10 @@ def write_batches(
     write_whole(folder / REQUESTS, "".join(requests))
     files: list[BatchFile] = []
     for (model, _), (client, lines) in waiting.items():
-        for part in _cut(lines):
+        for file_lines in _cut(lines):
             name = f"{len(files) + 1:03}.jsonl"
-            (folder / name).write_bytes(b"".join(line.content for line in part))
-            files.append(_file(name, part, model=model, client=client))
+            (folder / name).write_bytes(b"".join(line.content for line in file_lines))
+            files.append(_file(name, file_lines, model=model, client=client))
     return Batches(folder=folder, files=tuple(files), already=already).save()
 
 
@@ -262,9 +262,9 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
             for place, file in enumerate(batches.files):
                 if file.id and not file.read:
                     fetched = run_in_background(partial(_fetched, file))
-                    now = file.model_copy(update={"state": fetched.state})
-                    done = fetched.state in DONE
-                    batches = _with(batches, place, _kept(now, fetched, requests, calls) if done else now)
+                    updated = file.model_copy(update={"state": fetched.state})
+                    is_done = fetched.state in DONE
+                    batches = _with(batches, place, _kept(updated, fetched, requests, calls) if is_done else updated)
             batches.save()
             if not wait or all(file.read or not file.id for file in batches.files):
                 return batches
@@ -283,16 +283,16 @@ def _once(batches: Iterator[list[Call]]) -> Iterator[tuple[Call, Request]]:
 
 
 def _cut(lines: list[Line]) -> Iterator[list[Line]]:
-    part: list[Line] = []
+    chunk: list[Line] = []
     size = 0
     for line in lines:
-        if part and (len(part) >= MOST_CALLS or size + len(line.content) > MOST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(line)
+        if chunk and (len(chunk) >= MOST_CALLS or size + len(line.content) > MOST_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(line)
         size += len(line.content)
-    if part:
-        yield part
+    if chunk:
+        yield chunk
 
 
 def _file(name: str, lines: list[Line], *, model: str, client: HttpClient) -> BatchFile:
@@ -352,12 +352,12 @@ async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
 
 def _id(reply: Mapping[str, Any], file: BatchFile) -> str:
     """The id of a batch that was started; DataError where the provider names none, so that it may run or not."""
-    if not (known := reply.get("id")):
+    if not (batch_id := reply.get("id")):
         raise DataError(
             f"{file.file} was sent, but the provider's answer names no batch: {_said(reply)}; look at its list of "
             "batches, and send it with --again where it is not there"
         )
-    return str(known)
+    return str(batch_id)
 
 
 def _said(reply: Mapping[str, Any]) -> str:
@@ -367,9 +367,9 @@ def _said(reply: Mapping[str, Any]) -> str:
 def _upload_form(name: str, content: bytes) -> tuple[bytes, str]:
     """OpenAI's form for a file of a batch, and its content type."""
     limit = "llmlab-batch-lines"
-    part = f'--{limit}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
-    named = part.format("file", f'; filename="{name}"\r\nContent-Type: application/jsonl').encode("ascii")
-    form = part.format("purpose", "").encode("ascii") + b"batch\r\n" + named + content
+    header = f'--{limit}\r\nContent-Disposition: form-data; name="{{}}"{{}}\r\n\r\n'
+    file_header = header.format("file", f'; filename="{name}"\r\nContent-Type: application/jsonl').encode("ascii")
+    form = header.format("purpose", "").encode("ascii") + b"batch\r\n" + file_header + content
     return form + f"\r\n--{limit}--\r\n".encode("ascii"), f"multipart/form-data; boundary={limit}"
 
 
@@ -431,8 +431,8 @@ def _kept(file: BatchFile, fetched: Fetched, requests: Mapping[str, str], calls:
     run_in_background(store)
     if strange:
         more = f"; and {len(strange) - STRANGE_SHOWN:,} more" if len(strange) > STRANGE_SHOWN else ""
-        shown = "; ".join(strange[:STRANGE_SHOWN])
-        warnings.warn(f"{about}, left out ({shown}{more}); the others are stored", RuntimeWarning, stacklevel=3)
+        examples = "; ".join(strange[:STRANGE_SHOWN])
+        warnings.warn(f"{about}, left out ({examples}{more}); the others are stored", RuntimeWarning, stacklevel=3)
     failed = Counter(why for key, why in without.items() if key not in answers)
     if (silent := file.calls - len(answers) - sum(failed.values())) > 0:
         why = f"batch {file.state}: {fetched.why}" if fetched.why else "not in the provider's answer"

@@ -79,9 +79,9 @@ class CallSetup:
 
     def answering(self) -> Client | None:
         """The client that answers for every variant, where there is one; TypeError for one without a fingerprint."""
-        if self.client is not None and not isinstance(given := getattr(self.client, "fingerprint", None), str):
+        if self.client is not None and not isinstance(fingerprint := getattr(self.client, "fingerprint", None), str):
             rule = "must be a text that names what answers: stored answers are found again by it"
-            raise TypeError(f"fingerprint of {type(self.client).__name__} is {given!r}, {rule}")
+            raise TypeError(f"fingerprint of {type(self.client).__name__} is {fingerprint!r}, {rule}")
         return None if self.client is None else self._share(self.client)
 
     def _share(self, client: Client) -> Client:

@@ -104,8 +104,8 @@ class DryRun(Shown):
         if not self.texts_to_embed:
             return ""
         cost = self.embedding_cost_usd
-        shown = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
-        return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {shown}."
+        cost_text = "an unknown amount (a model has no known price)" if cost is None else f"about ${cost:,.6f}"
+        return f" That includes {counted(self.texts_to_embed, 'text')} to embed, for {cost_text}."
 
 
 def dry_run(
@@ -140,7 +140,7 @@ def dry_run(
         for batch in plan.batches():
             stored = calls.get_many([call.key for call in batch])
             for call in batch:
-                name, parts, n_turns = call.variant, tokens_by_part(call, plan.bundles[call.variant]), 1
+                name, parts, n_turns = call.variant, _tokens_by_part(call, plan.bundles[call.variant]), 1
                 size = sum(parts.values())
                 if call.request is not None:
                     n_turns = len(call.request.in_turns())
@@ -189,7 +189,7 @@ def estimated_tokens(size: int) -> int:
     return -(-size // BYTES_PER_TOKEN)
 
 
-def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
+def _tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
     """Estimated input tokens of one call by part of its prompt, all of `PARTS`.
 
     In a conversation each turn sends again what was said before it, with answers as long as they may get.
@@ -212,8 +212,8 @@ def tokens_by_part(call: Call, bundle: Bundle) -> dict[str, int]:
 def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
     """The sum of these costs, None where one of them is unknown."""
     every = list(costs)
-    known = [cost for cost in every if cost is not None]
-    return sum(known, Decimal(0)) if len(known) == len(every) else None
+    priced = [cost for cost in every if cost is not None]
+    return sum(priced, Decimal(0)) if len(priced) == len(every) else None
 
 
 @lru_cache(maxsize=64)

@@ -138,8 +138,8 @@ def save_next(
     refuse_secrets({bundle.name: bundle}, None)
     folder = located(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    known = load_bundles(folder) if any(folder.glob("*.y*ml")) else {}
-    if same := [stem for stem, there in known.items() if there.digest == bundle.digest]:
+    saved = load_bundles(folder) if any(folder.glob("*.y*ml")) else {}
+    if same := [stem for stem, saved_bundle in saved.items() if saved_bundle.digest == bundle.digest]:
         raise ValueError(f"{same[0]} is this bundle already: nothing it does was changed")
     metadata = {key: value for key, value in bundle.metadata.items() if key != "notes"}
     metadata |= {"notes": notes} if notes else {}

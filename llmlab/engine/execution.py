@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from llmlab import engine as room
+from llmlab import engine
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.cells import plain
 from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
@@ -39,7 +39,7 @@ CLAIMED_AGAIN_S = 0.02  # how often it is asked whether another process has an a
 CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
 
 
-class Arrived(NamedTuple):
+class _Arrived(NamedTuple):
     """An answer that is in its place, and in the call store where it may be kept."""
 
     place: int
@@ -55,12 +55,12 @@ class Scoring:
     """
 
     def __init__(self, sheet: AnswerSheet) -> None:
-        self.sheet, self.waiting = sheet, deque[Arrived]()
+        self.sheet, self.waiting = sheet, deque[_Arrived]()
         self._plain = [scorer for scorer in sheet.scorers if not scorer.is_async]
         self._async = [scorer for scorer in sheet.scorers if scorer.is_async]
         self._turn, self._at_once = asyncio.Lock(), asyncio.Semaphore(SCORING_AT_ONCE)
 
-    def take(self, arrived: Arrived) -> None:
+    def take(self, arrived: _Arrived) -> None:
         """The answer is in the results from now on."""
         self.sheet.put(arrived.place, arrived.generation)
         if self.sheet.scorers:
@@ -89,12 +89,12 @@ class Scoring:
                 self.sheet.score(arrived.place, {scorer.name: scores[scorer.name] for scorer in self.sheet.scorers})
                 self.waiting.popleft()
 
-    async def _later(self, arrived: Arrived) -> dict[str, Score]:
+    async def _later(self, arrived: _Arrived) -> dict[str, Score]:
         async with self._at_once:
             return await score_all_async(self._async, arrived.case, arrived.generation)
 
 
-def _scored(scorers: Sequence[Scorer], batch: Sequence[Arrived]) -> list[dict[str, Score]]:
+def _scored(scorers: Sequence[Scorer], batch: Sequence[_Arrived]) -> list[dict[str, Score]]:
     return [score_all(scorers, arrived.case, arrived.generation) for arrived in batch]
 
 
@@ -257,8 +257,8 @@ class _Run:
             one_turn = len(call.request.in_turns()) == 1
             return await (self._sent if one_turn else self._conversed)(call, call.request)
         assert self.plan.app is not None  # noqa: S101  # no other plan has calls without a request
-        asking = room.app.Asking(self.store, call.repeat, self.plan.fresh, self.secrets)
-        return await room.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant], asking=asking)
+        asking = engine.app.Asking(self.store, call.repeat, self.plan.fresh, self.secrets)
+        return await engine.app.ask(self.plan.app, call.case, self.plan.bundles[call.variant], asking=asking)
 
     async def _conversed(self, call: Call, request: Request) -> Generation:
         """The answer to the last of the user's turns, each sent with the answers to those before it."""
@@ -304,7 +304,7 @@ class _Run:
             call_key=call.key,
             bounds=tuple(self._bounds(call, generation)),
         )
-        self.scoring.take(Arrived(call.place, call.case, placed))
+        self.scoring.take(_Arrived(call.place, call.case, placed))
         progress.done += 1
         progress.cached += generation.cached
         if generation.cached and (owner := self.store.borrowed.get(call.key)):

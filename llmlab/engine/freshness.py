@@ -142,8 +142,8 @@ class Freshness(Shown):
         if not variants or (unknown := sorted(set(variants) - set(results.variants))):
             wrong = unknown if variants else "none"
             raise ValueError(f"variants: {wrong}, must be one or more of {', '.join(results.variants)}")
-        known = results.provenance.with_freshness(dict.fromkeys(variants, self.record()))
-        return replace(results, provenance=known)
+        provenance = results.provenance.with_freshness(dict.fromkeys(variants, self.record()))
+        return replace(results, provenance=provenance)
 
     def _question(self, case_id: str) -> str:
         case = self.golden.by_id.get(case_id) if self.golden else None
@@ -239,25 +239,25 @@ def check(
     >>> freshness.changed, freshness.deleted, freshness.added
     (('a',), ('c',), ())
     """
-    known: Mapping[str, Any] = manifest.manifest if isinstance(manifest, search.Index) else manifest
-    before: Mapping[str, str] = known["documents"]
+    built: Mapping[str, Any] = manifest.manifest if isinstance(manifest, search.Index) else manifest
+    before: Mapping[str, str] = built["documents"]
     today = {document.id: document.short_hash for document in corpus}
-    here = {name: today[document.id] for name, document in corpus.by_id.items()}
+    digests_now = {name: today[document.id] for name, document in corpus.by_id.items()}
     old_hashes, new_of = {value: name for name, value in before.items()}, {value: name for name, value in today.items()}
-    gone = [name for name in before if name not in here]
+    gone = [name for name in before if name not in digests_now]
     renamed = tuple((name, new_of[before[name]]) for name in gone if before[name] in new_of)
-    changed = tuple(name for name, value in before.items() if name in here and here[name] != value)
+    changed = tuple(name for name, value in before.items() if name in digests_now and digests_now[name] != value)
     added = tuple(d.id for d in corpus if not {d.id, *d.aliases} & before.keys() and today[d.id] not in old_hashes)
     deleted = tuple(name for name in gone if before[name] not in new_of)
     concerned = {*changed, *deleted, *added}
     of_cases = {case.id: tuple(name for name in case.relevant_ids if name in concerned) for case in golden or ()}
     stale = {case_id: names for case_id, names in of_cases.items() if names}
-    built_at = str(known.get("built_at") or "")
+    built_at = str(built.get("built_at") or "")
     lag_s: float | None = 0.0
     if concerned:
         lag_s = ((now or datetime.now(UTC)) - utc(built_at)).total_seconds() if built_at else None
     return Freshness(
-        built_from=corpus_name(known.get("corpus_name"), known.get("corpus_version")),
+        built_from=corpus_name(built.get("corpus_name"), built.get("corpus_version")),
         now=corpus_name(corpus.name, corpus.version),
         added=added,
         changed=changed,
@@ -269,7 +269,7 @@ def check(
         golden=golden,
         stale=stale,
         stale_share=None if golden is None else stale_share(golden, stale, level=level),
-        **_moves(known, golden, index),
+        **_moves(built, golden, index),
     )
 
 

@@ -17,8 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmlab import engine as room
-from llmlab import search
+from llmlab import engine, search
 from llmlab.base.errors import PromptError
 from llmlab.bundle.bundle import Bundle, RetrievalConfig
 from llmlab.bundle.prompt import Prompt
@@ -77,7 +76,7 @@ class Plan:
     clients: Mapping[str, Client] = field(default_factory=dict)
     indexes: Mapping[str, search.Index] = field(default_factory=dict)
     fresh: str = ""
-    app: room.app.App | None = None
+    app: engine.app.App | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -151,8 +150,8 @@ class Plan:
         return Call(place, variant, case, repeat, filled.retrieved, key, request, "", filled.passages)
 
     def _app_key(self, variant: str, case: Case, repeat: int) -> str:
-        asked = {"id": case.id, "inputs": case.inputs}  # it sees the whole case; scoring decides on the rest
-        about = [self.identity, self.bundles[variant].behaviour, asked, repeat, *([self.fresh] if self.fresh else [])]
+        content = {"id": case.id, "inputs": case.inputs}  # it sees the whole case; scoring decides on the rest
+        about = [self.identity, self.bundles[variant].behaviour, content, repeat, *([self.fresh] if self.fresh else [])]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -176,7 +175,7 @@ def make_plan(
     setup: CallSetup,
     *,
     repeats: int = 1,
-    app: room.app.App | None = None,
+    app: engine.app.App | None = None,
     embedder_of: Callable[..., search.Embedder] | None = None,
 ) -> Plan:
     """The calls of a run, checked: every placeholder has a value and no few-shot example is a golden case.
@@ -196,8 +195,8 @@ def make_plan(
     client_of = setup.clients()
     plan = Plan(bundles=bundles, golden=golden, repeats=repeats, fresh=setup.fresh, app=app)
     if app is not None:
-        identity = room.app.app_identity(app)
-        plan = replace(plan, identity=identity, notes=room.app.unread_notes(identity))
+        identity = engine.app.app_identity(app)
+        plan = replace(plan, identity=identity, notes=engine.app.unread_notes(identity))
     else:
         for name, bundle in bundles.items():
             check_cases(bundle, golden, variant=name)
@@ -280,7 +279,7 @@ def _filled(prompt: Prompt, case: Case, hits: Filled | None = None) -> Filled:
     try:
         if hits is None:
             return Filled(prompt.messages(case.inputs))
-        shown = hits.passages if "passages" in prompt.placeholders else ""
-        return Filled(prompt.messages({**case.inputs, "passages": hits.passages}), hits.retrieved, shown)
+        passages_text = hits.passages if "passages" in prompt.placeholders else ""
+        return Filled(prompt.messages({**case.inputs, "passages": hits.passages}), hits.retrieved, passages_text)
     except ValueError as error:
         return Filled(problem=f"the prompt of case {case.id!r}: {error}")

@@ -53,9 +53,9 @@ class Progress:
         >>> Progress(total=2000, done=1000, cached=900, spent_usd=Decimal("1.5")).sentence(left_s=75)
         '1,000 of 2,000 calls (900 cached, 0 errors), $1.5000 spent, 1:15 left'
         """
-        left = "" if left_s is None else f", {int(left_s) // 60}:{int(left_s) % 60:02} left"
+        time_left = "" if left_s is None else f", {int(left_s) // 60}:{int(left_s) % 60:02} left"
         of_which = f"{self.cached:,} cached, {self.errors:,} errors"
-        return f"{self.done:,} of {self.total:,} calls ({of_which}), {self.spent} spent{self.waiting}{left}"
+        return f"{self.done:,} of {self.total:,} calls ({of_which}), {self.spent} spent{self.waiting}{time_left}"
 
     @property
     def spent(self) -> str:
@@ -64,8 +64,8 @@ class Progress:
         >>> Progress(total=2, spent_usd=Decimal("1.5"), unpriced=3).spent, Progress(total=2, unpriced=3).spent
         ('$1.5000 and an unknown amount', 'an unknown amount')
         """
-        known = [f"${self.spent_usd:.4f}"] if self.spent_usd or not self.unpriced else []
-        return " and ".join([*known, *(["an unknown amount"] if self.unpriced else [])])
+        amounts = [f"${self.spent_usd:.4f}"] if self.spent_usd or not self.unpriced else []
+        return " and ".join([*amounts, *(["an unknown amount"] if self.unpriced else [])])
 
     @property
     def waiting(self) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from llmlab import engine as room
+from llmlab import engine as engine_room
 from llmlab import search
 from llmlab.base.background import run_in_background, stopped_by
 from llmlab.base.cells import plain
@@ -53,7 +53,7 @@ def run(
     concurrency: int = 32,
     budget_usd: float | Decimal | None = None,
     client: Client | None = None,
-    app: room.app.App | None = None,
+    app: engine_room.app.App | None = None,
     endpoints: str | Path | Reaching | None = None,
     store: str | Path | CallStore | None = None,
     base: str | Path | None = None,
@@ -101,7 +101,7 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
-    wanted = scorers_that_make(metrics, scorers)
+    checked_scorers = scorers_that_make(metrics, scorers)
     setup = CallSetup(
         client=client,
         endpoints=endpoints,
@@ -123,24 +123,24 @@ def run(
                 "which cannot travel to other processes: name endpoints"
             )
         about |= {name: getattr(setup, name) for name in TRAVELS}
-        whole: dict[str, Any] = {"scorers": wanted, "shards": shards, "out": out, "progress": progress}
-        return room.shards.run_on_ray(run, bundles, golden, **whole, options=about)
+        whole: dict[str, Any] = {"scorers": checked_scorers, "shards": shards, "out": out, "progress": progress}
+        return engine_room.shards.run_on_ray(run, bundles, golden, **whole, options=about)
     if shards is not None or (shard is None) != (out is None):
         raise ValueError(
             "shard and out belong together: shard='3/16', out='results/run=2026-12-01'; shards=16 is for engine='ray'"
         )
     if shard is None or out is None:
-        return run_by(setup, variants, golden, scorers=wanted, **about)
-    part = room.shards.Shard.parse(shard)
+        return run_by(setup, variants, golden, scorers=checked_scorers, **about)
+    part = engine_room.shards.Shard.parse(shard)
 
     def answers(cases: GoldenSet, calls: Path) -> Results:
-        own = replace(setup, store=calls if store is None else store, shards=part.of)
+        shard_setup = replace(setup, store=calls if store is None else store, shards=part.of)
         projects = None if store is not None else project_root() / "mlruns" / "calls.sqlite"
-        with own.calls(also=projects) as opened:
-            return run_by(replace(own, store=opened), variants, cases, scorers=wanted, **about)
+        with shard_setup.calls(also=projects) as opened:
+            return run_by(replace(shard_setup, store=opened), variants, cases, scorers=checked_scorers, **about)
 
-    digests = {scorer.name: scorer.digest for scorer in wanted}
-    return room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
+    digests = {scorer.name: scorer.digest for scorer in checked_scorers}
+    return engine_room.shards.run_shard(answers, bundles, golden, shard=part, out=out, scorers=digests, repeats=repeats)
 
 
 def run_by(
@@ -150,17 +150,17 @@ def run_by(
     *,
     scorers: Sequence[Scorer | ScoreFunction] = (),
     repeats: int = 1,
-    app: room.app.App | None = None,
+    app: engine_room.app.App | None = None,
     failed_share_allowed: float = 0.2,
 ) -> Results:
     """What `run` gives, by a setup that is one value."""
-    wanted = as_scorers(scorers)
+    checked_scorers = as_scorers(scorers)
     embedders: dict[str, search.Embedder] = {}
 
     def embedder_of(model: ModelRef, *, client: search.EmbeddingClient) -> search.Embedder:
         spent = sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
-        left = None if setup.budget is None else setup.budget - spent
-        embedder = search.Embedder(model, client=client, store=setup.store, budget_usd=left)
+        budget_left = None if setup.budget is None else setup.budget - spent
+        embedder = search.Embedder(model, client=client, store=setup.store, budget_usd=budget_left)
         return embedders.setdefault(str(model), embedder)
 
     plan = make_plan(variants, golden, setup, repeats=repeats, app=app, embedder_of=embedder_of)
@@ -170,7 +170,7 @@ def run_by(
     if budget is not None:
         _require_prices(plan)
         budget = _pay_for_embedding(plan, embedders, budget)
-    state, scoring = Progress(total=len(plan)), Scoring(AnswerSheet(len(plan), wanted))
+    state, scoring = Progress(total=len(plan)), Scoring(AnswerSheet(len(plan), checked_scorers))
 
     def tick() -> None:
         state.waits_s = max((getattr(client, "rests_s", 0.0) for client in plan.clients.values()), default=0.0)
@@ -225,10 +225,10 @@ def personal_notes(golden: GoldenSet) -> tuple[str, ...]:
 def scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
     """The scorers; ValueError for a metric that will be read and that none of them makes."""
     checked = as_scorers(scorers)
-    known = [*(scorer.name for scorer in checked), *RESOURCE_METRICS]
-    if unknown := [name for name in metrics if name not in known]:
+    metric_names = [*(scorer.name for scorer in checked), *RESOURCE_METRICS]
+    if unknown := [name for name in metrics if name not in metric_names]:
         raise ValueError(
-            f"no scorer makes the metric {unknown[0]!r} (there are: {', '.join(known)}); nothing was asked"
+            f"no scorer makes the metric {unknown[0]!r} (there are: {', '.join(metric_names)}); nothing was asked"
         )
     return checked
 
@@ -238,14 +238,14 @@ def _pay_for_embedding(plan: Plan, embedders: Mapping[str, search.Embedder], bud
     for index in {index.digest: index for index in plan.indexes.values()}.values():
         if (model := index.config.embedding) is not None and (embedder := embedders.get(str(model))) is not None:
             prefix = index.config.options.get("query_prefix", "")
-            asked = [prefix + query for case in plan.golden if (query := query_of(index, case)[0])]
-            embedder.afford(embedder.missing(asked))
+            query_texts = [prefix + query for case in plan.golden if (query := query_of(index, case)[0])]
+            embedder.afford(embedder.missing(query_texts))
     for embedder in embedders.values():
         embedder.budget_usd = None  # all is counted now
-    left = budget - sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
-    if left <= 0:
+    budget_left = budget - sum((embedder.spent_usd for embedder in embedders.values()), Decimal(0))
+    if budget_left <= 0:
         raise BudgetError(f"embedding texts and questions uses up the budget of ${budget}; raise it, or index less")
-    return left
+    return budget_left
 
 
 def _require_prices(plan: Plan) -> None:
@@ -262,8 +262,8 @@ def _require_prices(plan: Plan) -> None:
 @contextmanager
 def _terminates() -> Iterator[None]:
     """SIGTERM ends the process with 143 after what has arrived is on disk, where nobody else handles it."""
-    here = threading.current_thread() is threading.main_thread()
-    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
@@ -280,7 +280,7 @@ def _terminates() -> Iterator[None]:
 def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_allowed: float, scored: bool) -> Results:
     """What has arrived as results, without the scores where not all of it is `scored`."""
     git = git_state()
-    known = {
+    recorded = {
         "borrowed": dict(sorted(state.borrowed.items())),
         "endpoints": {name: client.fingerprint for name, client in plan.clients.items()},
         "commit": git.commit,
@@ -298,7 +298,7 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         index_digests={name: index.digest for name, index in plan.indexes.items()},
         complete=scored and state.done == len(plan),
         failed_share_allowed=failed_share_allowed,
-        provenance=Provenance.of({**known, **plan.identity}),
+        provenance=Provenance.of({**recorded, **plan.identity}),
         notes=(*filter(None, [state.stopped]), *plan.notes),
     )
     unscored = () if scored else (SCORING_INTERRUPTED,)
@@ -311,22 +311,22 @@ def _record_of(index: search.Index, golden: GoldenSet) -> dict[str, Any]:
     if manifest is None:
         return record_of_built(index, golden)
     judged = golden if any(case.relevant_ids for case in golden) else None
-    return room.freshness.check(manifest, index.corpus, golden=judged).record()
+    return engine_room.freshness.check(manifest, index.corpus, golden=judged).record()
 
 
 def _silent_updates(results: Results) -> list[str]:
     """A sentence for each variant whose provider changed the model since its stored answers."""
     notes = []
-    for what, column in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
+    for kind, column in (("model", "served_model"), ("system fingerprint", "system_fingerprint")):
         before, now = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
         for variant, cached, served in set(results.answers("variant", "cached", column)):
             if served:
                 (before if cached else now)[variant].add(served)
         notes += [
-            f"SILENT UPDATE: {variant} was answered by {what} {_listed(known)} before and by {_listed(new)} now; "
+            f"SILENT UPDATE: {variant} was answered by {kind} {_listed(past)} before and by {_listed(new)} now; "
             "run it again with fresh=True before you compare."
-            for variant, known in before.items()
-            if (new := now[variant] - known)
+            for variant, past in before.items()
+            if (new := now[variant] - past)
         ]
     return notes
 

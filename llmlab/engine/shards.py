@@ -71,16 +71,16 @@ def run_shard(
         raise ValueError(f"{len(golden)} cases leave {shard.of - len(numbers)} of {shard.of} shards empty; take fewer")
     folder = Path(out) / shard.folder
     if (folder / MANIFEST).exists():
-        known = Manifest.load(folder / MANIFEST)
-        if other := whole.other_than(known.model_copy(update={"indexes": {}})):
+        stored_manifest = Manifest.load(folder / MANIFEST)
+        if other := whole.other_than(stored_manifest.model_copy(update={"indexes": {}})):
             raise DataError(f"{folder} is of another run: {other}; give another `out`, or move it away")
-        if known.complete:
+        if stored_manifest.complete:
             return Results.from_parquet(folder / PART)
     folder.mkdir(parents=True, exist_ok=True)
     mine = golden.only(ids=[case.id for case in golden if shard.holds(case.id)])
     results = answers(mine, folder / "calls.sqlite")
     places = {case.id: place for place, case in enumerate(golden)}
-    attributes = {part.name: getattr(results, part.name) for part in fields(results)}
+    attributes = {result_field.name: getattr(results, result_field.name) for result_field in fields(results)}
     write_part(folder, attributes, places=places, manifest=whole)
     return results
 

@@ -221,8 +221,8 @@ class Tries(Shown):
     @property
     def candidates(self) -> frozenset[str]:
         """Digests of the bundles that showed an answer and are not the baseline: what a gate has to count."""
-        answered = (done for done in self.done if done.results.n_answers(done.name) and not done.results.failed)
-        return frozenset({done.bundle.digest for done in answered} - {self.baseline.digest})
+        answered = (tried for tried in self.done if tried.results.n_answers(tried.name) and not tried.results.failed)
+        return frozenset({tried.bundle.digest for tried in answered} - {self.baseline.digest})
 
     def undo(self) -> Tries:
         """One try back; the baseline stays."""
@@ -240,19 +240,19 @@ class Tries(Shown):
 
     def by(self, metric: str) -> Tries:
         """The same tries, of which this metric says whether an answer became better or worse."""
-        done = []
+        reordered = []
         for earlier in self.done:
-            known = earlier.results.metrics
-            first = {metric: known[metric]} if metric in known else {}
-            done.append(replace(earlier, results=replace(earlier.results, metrics={**first, **known})))
-        return replace(self, done=tuple(done))
+            metrics = earlier.results.metrics
+            first = {metric: metrics[metric]} if metric in metrics else {}
+            reordered.append(replace(earlier, results=replace(earlier.results, metrics={**first, **metrics})))
+        return replace(self, done=tuple(reordered))
 
     def _rows(self) -> list[dict[str, object]]:
         base = [(self.shown or self.done[-1]).baseline_row()] if self.done else []
         rows = [
-            {**row, "try": f"{'▸ ' if done is self.shown else ''}{row['try']}"}
-            for done in self.done
-            for row in done._rows()
+            {**row, "try": f"{'▸ ' if tried is self.shown else ''}{row['try']}"}
+            for tried in self.done
+            for row in tried._rows()
         ]
         return [*base, *rows]
 
@@ -321,11 +321,11 @@ def failing_cases(results: Results, *, bundle: Bundle | None = None) -> tuple[st
     metric = table.metric
     if metric.low is None or metric.high is None:
         raise ValueError(f"{metric.name} has no bounds, so no case of it fails; put a bounded scorer first")
-    own = [i for i, name in enumerate(table.variants) if bundle and results.bundles[name].digest == bundle.digest]
-    values = table.values[:, own] if own else table.values
-    known = ~np.isnan(values).all(axis=1)
+    columns = [i for i, name in enumerate(table.variants) if bundle and results.bundles[name].digest == bundle.digest]
+    values = table.values[:, columns] if columns else table.values
+    has_value = ~np.isnan(values).all(axis=1)
     means = np.full(len(values), np.nan)
-    means[known] = np.nanmean(values[known], axis=1)
+    means[has_value] = np.nanmean(values[has_value], axis=1)
     middle = (metric.low + metric.high) / 2
     fails = means < middle if metric.higher_is_better else means > middle
     return tuple(case_id for case_id, failing in zip(table.case_ids, fails, strict=True) if failing)

@@ -84,11 +84,11 @@ def document(path: str | Path) -> Any:
 def shaped_by(tool: str) -> Callable[[Callable[Arguments, Read]], Callable[Arguments, Read]]:
     """A reader whose file has not the shape in which this tool writes it says so: a file is anybody's."""
 
-    def checked(read: Callable[Arguments, Read]) -> Callable[Arguments, Read]:
-        @functools.wraps(read)
+    def checked(reader: Callable[Arguments, Read]) -> Callable[Arguments, Read]:
+        @functools.wraps(reader)
         def reading(*args: Arguments.args, **options: Arguments.kwargs) -> Read:
             try:
-                return read(*args, **options)
+                return reader(*args, **options)
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 why = f"is not shaped as {tool} writes it ({type(error).__name__}: {plain(str(error), 80)})"
                 raise FileRuleError(why, path=str(args[0])) from None
@@ -135,15 +135,15 @@ def kind_of(path: str | Path) -> Kind:
 @shaped_by("promptfoo")
 def promptfoo_cases(path: str | Path) -> Cases:
     """The tests of a promptfoo configuration, or those that a results file was made with."""
-    config, left = _config(path), Counter[str]()
-    default, rows = _default(config.get("defaultTest"), left), list[dict[str, Any]]()
-    left["a scenario with its tests"] += len(_listed(config.get("scenarios")))
-    left.update(f"`{key}` of the configuration" for key in config if config[key] and key not in _OF_A_CONFIG)
-    for test in _tests(config.get("tests"), path, left):
+    config, left_out = _config(path), Counter[str]()
+    default, rows = _default(config.get("defaultTest"), left_out), list[dict[str, Any]]()
+    left_out["a scenario with its tests"] += len(_listed(config.get("scenarios")))
+    left_out.update(f"`{key}` of the configuration" for key in config if config[key] and key not in _OF_A_CONFIG)
+    for test in _tests(config.get("tests"), path, left_out):
         whole = _with_defaults(test, default)
         for inputs in _expanded(whole["vars"]):
-            rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left))
-    return Cases(rows=tuple(rows), left_out=listed(left))
+            rows.append(promptfoo_case(f"q{len(rows) + 1}", {**whole, "vars": inputs}, left_out))
+    return Cases(rows=tuple(rows), left_out=listed(left_out))
 
 
 def _config(path: str | Path) -> Mapping[str, Any]:
@@ -151,34 +151,34 @@ def _config(path: str | Path) -> Mapping[str, Any]:
     return config.get("config", config) if isinstance(config, Mapping) else {}
 
 
-def _tests(given: Any, path: str | Path, left: Counter[str]) -> list[Mapping[str, Any]]:
+def _tests(spec: Any, path: str | Path, left_out: Counter[str]) -> list[Mapping[str, Any]]:
     """The tests of a configuration, with those that it names by a file (`tests.csv`, `file://tests/*.yaml`) put in."""
     tests: list[Mapping[str, Any]] = []
-    for test in [given] if isinstance(given, (str, Mapping)) else given or ():
+    for test in [spec] if isinstance(spec, (str, Mapping)) else spec or ():
         if isinstance(test, Mapping) and "path" not in test:
             tests.append(test)
             continue
         name = str(test["path"] if isinstance(test, Mapping) else test).removeprefix("file://")
         if not name.lower().endswith((".yaml", ".yml", ".json", ".csv", *JSON_LINES)):
-            left[f"tests that code or another place makes ({plain(name, 60)})"] += 1
+            left_out[f"tests that code or another place makes ({plain(name, 60)})"] += 1
             continue
         folder = Path(path).parent
         inside_experiment(name, folder)
         for file in sorted(folder.glob(name)) or [folder / name]:
-            tests += _csv_tests(file, left) if file.suffix.lower() == ".csv" else _listed(document(file))
+            tests += _csv_tests(file, left_out) if file.suffix.lower() == ".csv" else _listed(document(file))
     if not tests:
         raise FileRuleError("has no list of tests", path=path)
     return tests
 
 
-def _csv_tests(path: Path, left: Counter[str]) -> Iterator[Mapping[str, Any]]:
+def _csv_tests(path: Path, left_out: Counter[str]) -> Iterator[Mapping[str, Any]]:
     """A row per test: a column per variable, and `__expected`, `__expected1`, ... as promptfoo writes them."""
     for _, row in read_csv(path).cells.iterrows():
         cells = {str(name): str(value) for name, value in row.items()}
         asserts = [value for name, value in cells.items() if re.fullmatch(r"__expected\d*", name) and value.strip()]
         for name in cells:
             if name.startswith("__") and not re.fullmatch(r"__expected\d*", name) and cells[name].strip():
-                left[f"{name} of a CSV file"] += 1
+                left_out[f"{name} of a CSV file"] += 1
         variables = {name: value for name, value in cells.items() if not name.startswith("__")}
         yield {"vars": variables, "assert": [_written(assertion) for assertion in asserts]}
 
@@ -201,22 +201,22 @@ def promptfoo_bundles(path: str | Path) -> Bundles:
     """The prompts of a promptfoo configuration with each of its models: fields of a bundle per pair, by name."""
     config = _config(path)
     left, prompts, bundles = Counter[str](), dict[str, Mapping[str, str]](), dict[str, Mapping[str, Any]]()
-    for number, given in enumerate(_listed(config.get("prompts")), start=1):
-        if texts := _prompt(given, left):
+    for number, entry in enumerate(_listed(config.get("prompts")), start=1):
+        if texts := _prompt(entry, left):
             prompts[f"prompt{number}"] = texts
     providers = _listed(config.get("providers") or config.get("targets"))
-    models = {f"model{n}": _model(given, left) for n, given in enumerate(providers, start=1)}
+    models = {f"model{n}": _model(entry, left) for n, entry in enumerate(providers, start=1)}
     models = {name: model for name, model in models.items() if model}
     for (prompt, texts), (model, fields) in itertools.product(prompts.items(), models.items()):
         bundles[prompt if len(models) == 1 else f"{prompt}_{model}"] = {**texts, **fields}
     return Bundles(fields=bundles, left_out=listed(left))
 
 
-def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) -> dict[str, Any]:
-    """One test of promptfoo as the row of a case; what it cannot carry is counted in `left`."""
-    inputs, expected = test.get("vars") or {"prompt": ""}, _asserted(test.get("assert") or (), left)
-    left.update(f"`{key}` of a test" for key in set(test) - _OF_A_CASE if test[key])
-    left["a variable that names a file (`file://`)"] += any(str(v).startswith("file://") for v in inputs.values())
+def promptfoo_case(case_id: str, test: Mapping[str, Any], left_out: Counter[str]) -> dict[str, Any]:
+    """One test of promptfoo as the row of a case; what it cannot carry is counted in `left_out`."""
+    inputs, expected = test.get("vars") or {"prompt": ""}, _asserted(test.get("assert") or (), left_out)
+    left_out.update(f"`{key}` of a test" for key in set(test) - _OF_A_CASE if test[key])
+    left_out["a variable that names a file (`file://`)"] += any(str(v).startswith("file://") for v in inputs.values())
     row = {"id": case_id, "inputs": inputs, "source": str(test.get("description") or "")}
     return row if expected is None else {**row, "expected": expected}
 
@@ -224,7 +224,7 @@ def promptfoo_case(case_id: str, test: Mapping[str, Any], left: Counter[str]) ->
 @shaped_by("LangSmith")
 def langsmith_cases(path: str | Path) -> Cases:
     """The examples of a LangSmith data set, as its exports and its client write them."""
-    left, rows = Counter[str](), list[Mapping[str, Any]]()
+    left_out, rows = Counter[str](), list[Mapping[str, Any]]()
     for example in _items(document(path), ("examples", "data"), path):
         outputs, metadata = example.get("outputs") or {}, dict(example.get("metadata") or {})
         splits = metadata.pop("dataset_split", None) or example.get("split") or ()
@@ -233,32 +233,32 @@ def langsmith_cases(path: str | Path) -> Cases:
         if outputs:
             single = isinstance(outputs, Mapping) and len(outputs) == 1
             row["expected"] = next(iter(outputs.values())) if single else outputs
-        left.update(f"`{key}` of an example" for key in example if example[key] and key not in _OF_AN_EXAMPLE)
-        left["`metadata` of an example"] += bool(metadata)
-        left["attachments of an example"] += bool(example.get("attachments"))
-        left[_BAR] += "|" in str(row.get("expected", ""))
+        left_out.update(f"`{key}` of an example" for key in example if example[key] and key not in _OF_AN_EXAMPLE)
+        left_out["`metadata` of an example"] += bool(metadata)
+        left_out["attachments of an example"] += bool(example.get("attachments"))
+        left_out[_BAR] += "|" in str(row.get("expected", ""))
         rows.append(row)
-    return Cases(rows=tuple(rows), left_out=listed(left))
+    return Cases(rows=tuple(rows), left_out=listed(left_out))
 
 
 @shaped_by("Langfuse")
 def langfuse_cases(path: str | Path) -> Cases:
     """The items of a Langfuse data set, as its API and its client write them; archived ones stay behind."""
     content, rows = document(path), list[Mapping[str, Any]]()
-    left = Counter({"another page of the data set": _other_pages(content)})
+    left_out = Counter({"another page of the data set": _other_pages(content)})
     for item in _items(content, ("data", "items"), path):
-        left.update(f"`{key}` of an item" for key in item if item[key] and _bare(key) not in _OF_AN_ITEM)
+        left_out.update(f"`{key}` of an item" for key in item if item[key] and _bare(key) not in _OF_AN_ITEM)
         item = {_bare(key): value for key, value in item.items()}
         if str(item.get("status", "")).upper() == "ARCHIVED":
-            left["an archived item"] += 1
+            left_out["an archived item"] += 1
             continue
         row: dict[str, Any] = {"id": str(item.get("id") or f"q{len(rows) + 1}"), "inputs": _inputs(item.get("input"))}
         if item.get("expectedoutput") is not None:
             row["expected"] = item["expectedoutput"]
         row["source"] = str(item.get("sourcetraceid") or "")
-        left[_BAR] += "|" in str(row.get("expected", ""))
+        left_out[_BAR] += "|" in str(row.get("expected", ""))
         rows.append(row)
-    return Cases(rows=tuple(rows), left_out=listed(left))
+    return Cases(rows=tuple(rows), left_out=listed(left_out))
 
 
 @shaped_by("DeepEval")
@@ -267,27 +267,27 @@ def deepeval_cases(path: str | Path) -> Cases:
 
     What a system said or fetched for a golden belongs to its answer, and stays behind.
     """
-    left, rows = Counter[str](), list[Mapping[str, Any]]()
+    left_out, rows = Counter[str](), list[Mapping[str, Any]]()
     for golden in _items(document(path), (), path):
-        left.update(f"`{key}` of a golden" for key in golden if golden[key] and _bare(key) not in _OF_A_GOLDEN)
+        left_out.update(f"`{key}` of a golden" for key in golden if golden[key] and _bare(key) not in _OF_A_GOLDEN)
         golden = {_bare(key): value for key, value in golden.items()}
         if golden.get("input") is None:
-            left["a golden of a conversation, without an input"] += 1
+            left_out["a golden of a conversation, without an input"] += 1
             continue
         context = {"context": golden["context"]} if golden.get("context") else {}
         row: dict[str, Any] = {"id": f"q{len(rows) + 1}", "inputs": {**_inputs(golden.get("input")), **context}}
         if golden.get("expectedoutput") is not None:
             row["expected"] = golden["expectedoutput"]
         row["source"] = str(golden.get("sourcefile") or "")
-        left[_BAR] += "|" in str(row.get("expected", ""))
+        left_out[_BAR] += "|" in str(row.get("expected", ""))
         rows.append(row)
-    return Cases(rows=tuple(rows), left_out=listed(left))
+    return Cases(rows=tuple(rows), left_out=listed(left_out))
 
 
 @shaped_by("BEIR")
 def beir_cases(folder: str | Path, *, split: str = "test") -> Cases:
     """The judged queries of a BEIR data set: a folder with `queries.jsonl` and `qrels/SPLIT.tsv`."""
-    folder, left = Path(folder), Counter[str]()
+    folder, left_out = Path(folder), Counter[str]()
     grades: dict[str, dict[str, float]] = {}
     qrels = folder / "qrels" / f"{split}.tsv"
     for number, line in enumerate(decoded(read_bytes(qrels), qrels).splitlines(), start=1):
@@ -299,36 +299,36 @@ def beir_cases(folder: str | Path, *, split: str = "test") -> Cases:
         except (IndexError, ValueError):
             raise FileRuleError("must be query-id, corpus-id and score", path=qrels, line=number) from None
         if grade < 0:
-            left["a judgement below 0"] += 1
+            left_out["a judgement below 0"] += 1
         else:
             grades.setdefault(query, {})[doc_id] = grade
     rows = []
     for _, query_row in json_lines(folder / "queries.jsonl"):
         query = str(query_row.get("_id"))
-        left["`metadata` of a query"] += bool(query_row.get("metadata")) and query in grades
+        left_out["`metadata` of a query"] += bool(query_row.get("metadata")) and query in grades
         if query not in grades:
-            left[f"a query without a judgement in {split!r}"] += 1
+            left_out[f"a query without a judgement in {split!r}"] += 1
             continue
         rows.append({"id": query, "inputs": {"question": query_row.get("text")}, "relevant": grades.pop(query)})
-    left["a judged query that queries.jsonl lacks"] += len(grades)
-    return Cases(rows=tuple(rows), left_out=listed(left))
+    left_out["a judged query that queries.jsonl lacks"] += len(grades)
+    return Cases(rows=tuple(rows), left_out=listed(left_out))
 
 
-def listed(left: Mapping[str, int]) -> tuple[str, ...]:
+def listed(left_out: Mapping[str, int]) -> tuple[str, ...]:
     """What was left out, the most frequent first: one sentence each."""
-    ordered = sorted(left.items(), key=lambda pair: (-pair[1], pair[0]))
-    return tuple(f"not carried over: {what} ({counted(n, 'time')})" for what, n in ordered if n)
+    ordered = sorted(left_out.items(), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(f"not carried over: {reason} ({counted(n, 'time')})" for reason, n in ordered if n)
 
 
-def _listed(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else [] if given is None else [given]
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _prompt(given: Any, left: Counter[str]) -> dict[str, str]:
+def _prompt(prompt: Any, left_out: Counter[str]) -> dict[str, str]:
     """A prompt's text, or of a chat its system and user messages."""
-    raw = given.get("raw") if isinstance(given, Mapping) else given
+    raw = prompt.get("raw") if isinstance(prompt, Mapping) else prompt
     if not isinstance(raw, str) or raw.startswith("file://"):
-        left["a prompt in a file or made by code"] += 1
+        left_out["a prompt in a file or made by code"] += 1
         return {}
     if not raw.lstrip().startswith("["):
         return {"template": raw, "system": ""}
@@ -337,27 +337,27 @@ def _prompt(given: Any, left: Counter[str]) -> dict[str, str]:
     except (ValueError, TypeError, KeyError):
         return {"template": raw, "system": ""}
     if [role for role, _ in messages] not in (["user"], ["system", "user"]):
-        left["a chat prompt with more than a system and a user message"] += 1
+        left_out["a chat prompt with more than a system and a user message"] += 1
         return {}
     return {"template": messages[-1][1], "system": messages[0][1] if len(messages) == 2 else ""}
 
 
-def _model(given: Any, left: Counter[str]) -> dict[str, Any]:
+def _model(spec: Any, left_out: Counter[str]) -> dict[str, Any]:
     """`openai:chat:gpt-4o` as provider and model, with the sampling that a bundle has."""
-    options = given if isinstance(given, Mapping) else {"id": given}
+    options = spec if isinstance(spec, Mapping) else {"id": spec}
     if "id" not in options and len(options) == 1:  # `- openai:gpt-4o: {config: ...}`
-        ((named, more),) = options.items()
-        options = {**(more if isinstance(more, Mapping) else {}), "id": named}
-    named, config = options.get("id"), options.get("config")
-    provider, _, rest = str(named).partition(":")
+        ((provider_id, more),) = options.items()
+        options = {**(more if isinstance(more, Mapping) else {}), "id": provider_id}
+    provider_id, config = options.get("id"), options.get("config")
+    provider, _, rest = str(provider_id).partition(":")
     first, _, model = rest.partition(":")
     model = model if first in _ENDPOINTS and model else rest
     if not model or provider in ("file", "http", "https", "exec", "python"):
-        left[f"the provider {named!r}, which names no model"] += 1
+        left_out[f"the provider {provider_id!r}, which names no model"] += 1
         return {}
     config = config if isinstance(config, Mapping) else {}
-    left.update(f"`{key}` of a provider" for key in options if key not in ("id", "config"))
-    left.update(f"`{key}` of a provider" for key in config if key not in _SAMPLING)
+    left_out.update(f"`{key}` of a provider" for key in options if key not in ("id", "config"))
+    left_out.update(f"`{key}` of a provider" for key in config if key not in _SAMPLING)
     return {"model": f"{provider}/{model}", **{key: value for key, value in config.items() if key in _SAMPLING}}
 
 
@@ -381,39 +381,39 @@ def _other_pages(content: Any) -> int:
     return max(0, pages - 1) if isinstance(pages, int) else 0
 
 
-def _inputs(given: Any) -> Mapping[str, Any]:
+def _inputs(value: Any) -> Mapping[str, Any]:
     """A mapping as it stands; a text is the question."""
-    if isinstance(given, Mapping):
-        return given
-    return {"question" if isinstance(given, str) else "input": given}
+    if isinstance(value, Mapping):
+        return value
+    return {"question" if isinstance(value, str) else "input": value}
 
 
-def _default(given: Any, left: Counter[str]) -> Mapping[str, Any]:
+def _default(spec: Any, left_out: Counter[str]) -> Mapping[str, Any]:
     """What holds for every test; what is not of a case is counted once, and so is a default in a file."""
-    default = given if isinstance(given, Mapping) else {}
-    left["`defaultTest` in a file"] += bool(given) and not default
-    left.update(f"`{key}` of `defaultTest`" for key in default if key not in _OF_A_CASE and default[key])
+    default = spec if isinstance(spec, Mapping) else {}
+    left_out["`defaultTest` in a file"] += bool(spec) and not default
+    left_out.update(f"`{key}` of `defaultTest`" for key in default if key not in _OF_A_CASE and default[key])
     return default
 
 
 def _with_defaults(test: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
-    given = {**(default.get("vars") or {}), **(test.get("vars") or {})}
-    return {**test, "vars": given, "assert": [*(default.get("assert") or ()), *(test.get("assert") or ())]}
+    inputs = {**(default.get("vars") or {}), **(test.get("vars") or {})}
+    return {**test, "vars": inputs, "assert": [*(default.get("assert") or ()), *(test.get("assert") or ())]}
 
 
-def _expanded(given: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+def _expanded(variables: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     """One mapping per combination of the values of lists, as promptfoo runs them."""
-    values = [value if isinstance(value, list) else [value] for value in given.values()]
-    return (dict(zip(given, chosen, strict=True)) for chosen in itertools.product(*values))
+    values = [value if isinstance(value, list) else [value] for value in variables.values()]
+    return (dict(zip(variables, chosen, strict=True)) for chosen in itertools.product(*values))
 
 
-def _asserted(checks: Sequence[Any], left: Counter[str]) -> Any:
+def _asserted(checks: Sequence[Any], left_out: Counter[str]) -> Any:
     """What the assertions on a test expect as facts or one JSON value; the other assertions are counted."""
     facts: list[str] = []
     typed = [(c.get("type"), c.get("value")) if isinstance(c, Mapping) else (str(c), None) for c in checks]
     wholes = [place for place, (kind, value) in enumerate(typed) if kind == "equals" and isinstance(value, Mapping)]
     if wholes:
-        left.update(f"an assertion of type {kind!r}" for place, (kind, _) in enumerate(typed) if place != wholes[0])
+        left_out.update(f"an assertion of type {kind!r}" for place, (kind, _) in enumerate(typed) if place != wholes[0])
         return typed[wholes[0]][1]
     for kind, value in typed:
         many = [str(fact) for fact in value] if isinstance(value, list) else str(value).split(",")
@@ -423,5 +423,5 @@ def _asserted(checks: Sequence[Any], left: Counter[str]) -> Any:
             many = [fact.strip() for fact in many]
             facts += many if kind.endswith("all") else ["|".join(many)]
         else:
-            left[f"an assertion of type {kind!r}"] += 1
+            left_out[f"an assertion of type {kind!r}"] += 1
     return facts or None

@@ -40,21 +40,21 @@ def inspect_answers(path: str | Path) -> Answers:
     """The samples of an Inspect log (`.eval` or `.json`)."""
     header, samples = _inspect_log(Path(path))
     model = str(_at(header, "eval", "model") or "model")
-    left, cases = Counter[str](), {}
+    left_out, cases = Counter[str](), {}
     answers, scores = [], []
     for sample in samples:
         case_id = str(sample.get("id"))
         cases[case_id] = _inspect_case(sample, case_id)
         answers.append(_inspect_answer(sample, model, case_id))
-        scores.append(dict(_numbers(sample.get("scores") or {}, left)))
-        left.update(f"`{key}` of a sample" for key in ("metadata", "files", "sandbox", "setup") if sample.get(key))
-        given = sample.get("input")
-        asked = len(given) if isinstance(given, list) else 1
-        left["messages between the first and the last of a sample"] += len(sample.get("messages") or ()) > asked + 1
+        scores.append(dict(_numbers(sample.get("scores") or {}, left_out)))
+        left_out.update(f"`{key}` of a sample" for key in ("metadata", "files", "sandbox", "setup") if sample.get(key))
+        sample_input = sample.get("input")
+        first = len(sample_input) if isinstance(sample_input, list) else 1
+        left_out["messages between the first and the last of a sample"] += len(sample.get("messages") or ()) > first + 1
     if not answers:
         raise FileRuleError("holds no samples (was the log written with --no-log-samples?)", path=path)
     return Answers(
-        cases=Cases(rows=tuple(cases.values())), answers=tuple(answers), scores=tuple(scores), left_out=listed(left)
+        cases=Cases(rows=tuple(cases.values())), answers=tuple(answers), scores=tuple(scores), left_out=listed(left_out)
     )
 
 
@@ -65,22 +65,22 @@ def promptfoo_answers(path: str | Path) -> Answers:
     results = _at(content, "results", "results")
     if not isinstance(results, list) or not results:
         raise FileRuleError("holds no results; write them with `promptfoo eval -o FILE.json`", path=path)
-    left, rows, answers, scores = Counter[str](), dict[str, Any](), [], []
-    left["`derivedMetrics` of the configuration"] += bool(_at(content, "config", "derivedMetrics"))
+    left_out, rows, answers, scores = Counter[str](), dict[str, Any](), [], []
+    left_out["`derivedMetrics` of the configuration"] += bool(_at(content, "config", "derivedMetrics"))
     names, times = _variants(results), Counter[tuple[str, str]]()
     for result in results:
         variant, case_id = names[result.get("promptIdx")], f"q{int(result.get('testIdx') or 0) + 1}"
         if case_id not in rows:
-            rows[case_id] = promptfoo_case(case_id, _at(result, "testCase") or {"vars": result.get("vars")}, left)
+            rows[case_id] = promptfoo_case(case_id, _at(result, "testCase") or {"vars": result.get("vars")}, left_out)
         answers.append(
             {**_promptfoo_answer(result), "variant": variant, "case_id": case_id, "repeat": times[variant, case_id]}
         )
         times[variant, case_id] += 1
-        given = {"promptfoo_score": result.get("score"), "promptfoo_pass": result.get("success")}
-        scores.append(dict(_numbers({**given, **(result.get("namedScores") or {})}, left)))
-        left["the reasons of a grade"] += bool(_at(result, "gradingResult", "componentResults"))
+        grades = {"promptfoo_score": result.get("score"), "promptfoo_pass": result.get("success")}
+        scores.append(dict(_numbers({**grades, **(result.get("namedScores") or {})}, left_out)))
+        left_out["the reasons of a grade"] += bool(_at(result, "gradingResult", "componentResults"))
     return Answers(
-        cases=Cases(rows=tuple(rows.values())), answers=tuple(answers), scores=tuple(scores), left_out=listed(left)
+        cases=Cases(rows=tuple(rows.values())), answers=tuple(answers), scores=tuple(scores), left_out=listed(left_out)
     )
 
 
@@ -119,9 +119,9 @@ def _unpacked(raw: bytes, packed: zipfile.ZipFile, part: zipfile.ZipInfo) -> byt
 
 
 def _inspect_case(sample: Mapping[str, Any], case_id: str) -> dict[str, Any]:
-    given, target = sample.get("input"), sample.get("target")
-    messages = [{"role": turn.get("role"), "content": _text(turn)} for turn in given] if isinstance(given, list) else []
-    only = messages[0]["content"] if len(messages) == 1 else given
+    turns, target = sample.get("input"), sample.get("target")
+    messages = [{"role": turn.get("role"), "content": _text(turn)} for turn in turns] if isinstance(turns, list) else []
+    only = messages[0]["content"] if len(messages) == 1 else turns
     inputs = {"question": only} if isinstance(only, str) else {"messages": messages}
     if choices := sample.get("choices"):
         inputs["choices"] = choices
@@ -162,15 +162,15 @@ def _variants(results: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
     """A name per place of prompt and provider: "PROVIDER, PROMPT", numbered where that is long or not unique."""
     names = {}
     for result in results:
-        given, label = result.get("provider") or {}, str(_at(result, "prompt", "label") or "")
-        provider = given if isinstance(given, Mapping) else {"id": str(given)}
+        spec, label = result.get("provider") or {}, str(_at(result, "prompt", "label") or "")
+        provider = spec if isinstance(spec, Mapping) else {"id": str(spec)}
         short = label if 0 < len(label) <= LONGEST_LABEL_CHARS else f"prompt {int(result.get('promptIdx') or 0) + 1}"
         names[result.get("promptIdx")] = f"{provider.get('label') or provider.get('id') or 'provider'}, {short}"
     twice = Counter(names.values())
     return {place: name if twice[name] == 1 else f"{name} ({place})" for place, name in names.items()}
 
 
-def _numbers(scores: Mapping[str, Any], left: Counter[str]) -> Iterator[tuple[str, float]]:
+def _numbers(scores: Mapping[str, Any], left_out: Counter[str]) -> Iterator[tuple[str, float]]:
     """Each score that is a number, a truth or one of Inspect's marks, named in letters, digits and _."""
     for name, score in scores.items():
         value = score.get("value") if isinstance(score, Mapping) and "value" in score else score
@@ -180,7 +180,7 @@ def _numbers(scores: Mapping[str, Any], left: Counter[str]) -> Iterator[tuple[st
             if isinstance(number, (int, float)) and math.isfinite(number):
                 yield re.sub(r"\W+", "_", f"{name}_{part}" if part else name, flags=re.ASCII).strip("_"), float(number)
             elif number is not None:
-                left[f"a score {name!r} that is no number"] += 1
+                left_out[f"a score {name!r} that is no number"] += 1
 
 
 def _text(message: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from llmlab import golden as room
+from llmlab import golden
 from llmlab.base.cells import plain
 from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
@@ -102,8 +102,8 @@ class Case(Shown):
         """What was asked, as text: the input called `question`, or all inputs as `name: value` lines."""
         if set(self.inputs) == {"question"}:
             return said(self.inputs["question"])
-        shown = {name: said(value) for name, value in self.inputs.items() if value != ()}
-        return "\n".join(f"{name}: {value}" for name, value in shown.items())
+        texts = {name: said(value) for name, value in self.inputs.items() if value != ()}
+        return "\n".join(f"{name}: {value}" for name, value in texts.items())
 
     @property
     def names_expected(self) -> bool:
@@ -136,9 +136,9 @@ class Case(Shown):
 
     def to_row(self) -> dict[str, Any]:
         """The case as plain values, fields at their defaults left out."""
-        kept = {"expected": self.names_expected, "weight": self.weight != 1.0}
+        is_set = {"expected": self.names_expected, "weight": self.weight != 1.0}
         row = asdict(self)
-        return {key: value for key, value in row.items() if kept.get(key, value not in ((), {}, None, ""))}
+        return {key: value for key, value in row.items() if is_set.get(key, value not in ((), {}, None, ""))}
 
 
 @dataclass(frozen=True, repr=False)
@@ -184,14 +184,14 @@ class GoldenSet(Shown):
         cls,
         frame: pd.DataFrame,
         *,
-        inputs: room.columns.Inputs,
+        inputs: golden.columns.Inputs,
         expected: str | None = None,
         id: str | None = None,
         tags: str | None = None,
         cluster: str | None = None,
         weight: str | None = None,
         relevant: str | None = None,
-        expected_is: room.columns.ExpectedIs = "facts",
+        expected_is: golden.columns.ExpectedIs = "facts",
         name: str = "golden",
     ) -> GoldenSet:
         """Cases from columns of a table (`inputs`: names, or placeholder -> name).
@@ -202,8 +202,8 @@ class GoldenSet(Shown):
         `expected_is` "text" a cell is one text as it stands, and where it is "json" a JSON value.
         """
         columns = {"expected": expected, "tags": tags, "cluster": cluster, "weight": weight, "relevant": relevant}
-        rows = room.columns.rows_of(frame, inputs=inputs, columns=columns, id=id, expected_is=expected_is)
-        return cls(_cases(rows, refused=room.columns.RowError), name=name)
+        rows = golden.columns.rows_of(frame, inputs=inputs, columns=columns, id=id, expected_is=expected_is)
+        return cls(_cases(rows, refused=golden.columns.RowError), name=name)
 
     @classmethod
     def from_csv(cls, path: str | Path, *, inputs: Sequence[str], **columns: Any) -> GoldenSet:
@@ -244,10 +244,10 @@ class GoldenSet(Shown):
     def _read_by(cls, reader: str, path: str | Path, **options: str) -> GoldenSet:
         from llmlab.foreign import datasets as foreign  # only where another tool's file is read
 
-        read = getattr(foreign, reader)(path, **options)
-        if read.left_out:
-            warnings.warn(f"{Path(path).name}: {'; '.join(read.left_out)}", UserWarning, stacklevel=3)
-        return cls.of_rows(read.rows, path)
+        imported = getattr(foreign, reader)(path, **options)
+        if imported.left_out:
+            warnings.warn(f"{Path(path).name}: {'; '.join(imported.left_out)}", UserWarning, stacklevel=3)
+        return cls.of_rows(imported.rows, path)
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]], path: str | Path) -> GoldenSet:
@@ -258,18 +258,18 @@ class GoldenSet(Shown):
         return cls(cases, name=Path(path).stem)
 
     @classmethod
-    def from_table(cls, path: str | Path, *, inputs: room.columns.Inputs, **columns: Any) -> GoldenSet:
+    def from_table(cls, path: str | Path, *, inputs: golden.columns.Inputs, **columns: Any) -> GoldenSet:
         """Cases from a CSV, JSONL or Parquet file; `columns` as in `from_frame`, `a.b` is a key within one of JSONL."""
         return cls._from_file(path, "", inputs=inputs, **columns)
 
     @classmethod
     def _from_file(
-        cls, path: str | Path, kind: str, *, inputs: room.columns.Inputs, name: str = "", **columns: Any
+        cls, path: str | Path, kind: str, *, inputs: golden.columns.Inputs, name: str = "", **columns: Any
     ) -> GoldenSet:
-        table, frame = room.columns.of_file(path, kind, inputs, columns)
+        table, frame = golden.columns.of_file(path, kind, inputs, columns)
         try:
             return cls.from_frame(frame, inputs=inputs, name=name or table.path.stem, **columns)
-        except room.columns.RowError as error:
+        except golden.columns.RowError as error:
             raise table.refused(frame.index.tolist()[error.row], error.rule) from None
         except FileRuleError as error:
             raise FileRuleError(f"{error.rule} (case 1 is the first row of data)", path=path) from None
@@ -285,7 +285,7 @@ class GoldenSet(Shown):
             raise ValueError(f"this has the splits {', '.join(dataset)}; give one of them, such as dataset[{first!r}]")
         if not inputs and "case" in dataset.column_names:
             return cls(tuple(Case.from_row(json.loads(text)) for text in dataset["case"]))
-        return cls.from_frame(room.columns.of_dataset(dataset, inputs, columns), inputs=inputs, **columns)
+        return cls.from_frame(golden.columns.of_dataset(dataset, inputs, columns), inputs=inputs, **columns)
 
     def to_hf(self) -> datasets.Dataset:
         """The cases as a Hugging Face dataset: readable columns, and the whole case as JSON in `case`."""
@@ -345,11 +345,11 @@ class GoldenSet(Shown):
             raise ValueError(f"first == {first!r}, must be a whole number from 1; leave it out for all cases")
         if tag is None and ids is None and first is None:
             return self
-        wanted = None if ids is None else set(ids)
-        if wanted and (unknown := sorted(wanted - set(self.by_id))):
+        id_set = None if ids is None else set(ids)
+        if id_set and (unknown := sorted(id_set - set(self.by_id))):
             raise ValueError(f"no case {unknown[0]!r} in {self.name!r}")
-        kept = [c for c in self.cases if (tag is None or tag in c.tags) and (wanted is None or c.id in wanted)]
-        return replace(self, cases=tuple(kept[:first]), parent=self.digest)
+        chosen = [c for c in self.cases if (tag is None or tag in c.tags) and (id_set is None or c.id in id_set)]
+        return replace(self, cases=tuple(chosen[:first]), parent=self.digest)
 
     def holdout(self, share: float) -> GoldenSet:
         """About this share of the cases, which ones by their content alone: new cases move no other from side to side.
@@ -361,12 +361,12 @@ class GoldenSet(Shown):
 
     def explored(self, share: float) -> GoldenSet:
         """The cases that are not in the `holdout` of this share."""
-        kept = {case.id for case in self.cases if not is_held_out(case.content, share)}
-        return self._side(kept, f"part outside of the {share:.0%} holdout")
+        explored_ids = {case.id for case in self.cases if not is_held_out(case.content, share)}
+        return self._side(explored_ids, f"part outside of the {share:.0%} holdout")
 
-    def _side(self, ids: set[str], what: str) -> GoldenSet:
+    def _side(self, ids: set[str], side: str) -> GoldenSet:
         if not ids:
-            raise ValueError(f"the {what} of {self.name!r} is empty: its {len(self)} cases are too few to be split")
+            raise ValueError(f"the {side} of {self.name!r} is empty: its {len(self)} cases are too few to be split")
         return self if len(ids) == len(self) else self.only(ids=ids)
 
     def grown(self, cases: Iterable[Case]) -> GoldenSet:
@@ -408,12 +408,12 @@ def is_held_out(content: str, share: float) -> bool:
 
 
 def _refuse_duplicates(places: Iterable[tuple[str, str]], source: str | Path) -> None:
-    seen: dict[str, str] = {}
+    first_place: dict[str, str] = {}
     for case_id, place in places:
         key = unicodedata.normalize("NFC", case_id.strip())
-        if key in seen:
-            raise FileRuleError(f"duplicate id {case_id!r} on {seen[key]} and {place}", path=source)
-        seen[key] = place
+        if key in first_place:
+            raise FileRuleError(f"duplicate id {case_id!r} on {first_place[key]} and {place}", path=source)
+        first_place[key] = place
 
 
 def _cases(

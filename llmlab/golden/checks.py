@@ -87,8 +87,8 @@ def unfilled(bundle: Bundle, golden: GoldenSet) -> tuple[tuple[str, str], ...]:
         if why := _gap(prompt.template, example.inputs, f"the template with example {number}", try_it=True):
             gaps_of.append(("", why))
     for i, case in enumerate(golden):
-        given = {**extra, **case.inputs}
-        parts = [("the system text", prompt.system, given), ("the template", prompt.template, given)]
+        filled = {**extra, **case.inputs}
+        parts = [("the system text", prompt.system, filled), ("the template", prompt.template, filled)]
         if retrieval is not None:
             parts.append(("the retrieval query", retrieval.query, dict(case.inputs)))
         gaps = (_gap(text, values, name, try_it=i == 0) for name, text, values in parts)
@@ -137,11 +137,11 @@ def same_requests(bundles: Iterable[Bundle], golden: GoldenSet) -> str:
         groups |= {tuple(ids): None for ids in alike.values() if len(ids) > 1}
     if not groups:
         return ""
-    shown = [" = ".join(ids[:GROUPS_SHOWN]) + " ..." * (len(ids) > GROUPS_SHOWN) for ids in groups]
-    more = f"; {len(shown) - GROUPS_SHOWN:,} more groups" if len(shown) > GROUPS_SHOWN else ""
+    examples = [" = ".join(ids[:GROUPS_SHOWN]) + " ..." * (len(ids) > GROUPS_SHOWN) for ids in groups]
+    more = f"; {len(examples) - GROUPS_SHOWN:,} more groups" if len(examples) > GROUPS_SHOWN else ""
     alike_ids = {case_id for ids in groups for case_id in ids}
     return (
-        f"{len(alike_ids):,} cases send the same request as another ({'; '.join(shown[:GROUPS_SHOWN])}{more}): "
+        f"{len(alike_ids):,} cases send the same request as another ({'; '.join(examples[:GROUPS_SHOWN])}{more}): "
         "they get one answer, so each such group counts as one cluster."
     )
 
@@ -181,7 +181,7 @@ def sent_as_json(bundles: Mapping[str, Bundle], golden: GoldenSet) -> str:
         texts = (bundle.prompt.system, bundle.prompt.template)
         for piece in itertools.chain.from_iterable(pieces(text, values) for text in texts):
             value = piece.value if isinstance(piece, Inserted) else None
-            if value and not any(known(part) for known in (is_chat, is_parts) for part in (value, [value])):
+            if value and not any(is_json(part) for is_json in (is_chat, is_parts) for part in (value, [value])):
                 return f'variant {variant!r} sends {piece[:60]}, as JSON; {{% for %}} or | join(", ") makes it a text'
     return ""
 

@@ -45,17 +45,17 @@ def rows_of(
     """
     used = {key: column for key, column in columns.items() if column is not None}
     fills = inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
-    named = id or ("id" if "id" in frame.columns and "id" not in fills.values() else None)
-    for column in [*fills.values(), *used.values(), *([named] if named else [])]:
+    id_column = id or ("id" if "id" in frame.columns and "id" not in fills.values() else None)
+    for column in [*fills.values(), *used.values(), *([id_column] if id_column else [])]:
         if column not in frame.columns:
             raise ValueError(f"no column {column!r} in the table (it has: {', '.join(map(str, frame.columns))})")
-    ids = texts_of(frame[named]).tolist() if named and frame[named].dtype.kind == "f" else None
+    ids = texts_of(frame[id_column]).tolist() if id_column and frame[id_column].dtype.kind == "f" else None
     for place, record in enumerate(frame.to_dict("records")):
         try:
             row: dict[str, Any] = {key: _cell(record[column], key, expected_is) for key, column in used.items()}
             row["id"] = f"q{place + 1}"
-            if named:
-                text = str(_present(record[named], named))
+            if id_column:
+                text = str(_present(record[id_column], id_column))
                 row["id"] = text if ids is None else ids[place]
             row["inputs"] = {name: _present(record[column], column) for name, column in fills.items()}
         except ValueError as error:
@@ -80,8 +80,8 @@ def of_file(path: str | Path, kind: str, inputs: Inputs, columns: Mapping[str, A
 
 def of_dataset(dataset: datasets.Dataset, inputs: Inputs, columns: Mapping[str, Any]) -> pd.DataFrame:
     """The columns of a Hugging Face dataset as a person reads them: a class by its name, a picture as a part."""
-    named = _named(inputs, columns)
-    some = dataset.select_columns([name for name in dataset.column_names if name in named])
+    needed = _named(inputs, columns)
+    some = dataset.select_columns([name for name in dataset.column_names if name in needed])
     rows = [_as_read(row, some.features) for row in some]
     return pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
 

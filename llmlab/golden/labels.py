@@ -156,7 +156,7 @@ class Worklist(Shown):
     items: tuple[tuple[str, str, str, float], ...]
 
     def save(self, path: str | Path) -> Path:
-        """Write JSONL to fill in: set `value` of each line; `text` and `asked` are for reading and may be removed.
+        """Write JSONL to fill in: set `value` of each line; `text` and `question` are for reading and may be removed.
 
         Raises:
             DataError: the file holds labels that somebody gave; they are not overwritten.
@@ -165,9 +165,9 @@ class Worklist(Shown):
         if n_labels := sum(label.value is not None for label in earlier):
             raise DataError(f"{path} holds {n_labels} labels with a value, which would be lost; name another file")
         labels = []
-        for case_id, asked, text, inclusion in self.items:
-            of = {"case_id": case_id, "question": text_digest(asked), "answer": text_digest(text)}
-            labels.append(Label(rubric=self.rubric, **of, value=None, inclusion=inclusion, asked=asked, text=text))
+        for case_id, question, text, inclusion in self.items:
+            of = {"case_id": case_id, "question": text_digest(question), "answer": text_digest(text)}
+            labels.append(Label(rubric=self.rubric, **of, value=None, inclusion=inclusion, asked=question, text=text))
         return write_labels(labels, path)
 
     def verdict(self) -> Conclusion:

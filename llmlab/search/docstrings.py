@@ -32,13 +32,13 @@ def package_docstrings(name: str) -> tuple[str, list[tuple[Name, str]]]:
             package = importlib.import_module(name)
         except ImportError as error:
             raise DataError(f"the package {name!r} cannot be imported ({error}); install it, or name another") from None
-        named = {path: text for path, text in _documented(package) if text}
-    if not named:
+        docstring_of = {path: text for path, text in _documented(package) if text}
+    if not docstring_of:
         raise DataError(f"the package {name!r} has no public docstrings to make a corpus of")
-    members = Counter(path[:1] for path in named)
+    members = Counter(path[:1] for path in docstring_of)
     names_of: dict[str, list[Name]] = defaultdict(list)
-    for path in sorted(named, key=lambda path: (len(path), -members[path[:1]], len(".".join(path)), path)):
-        names_of[named[path]].append(path)
+    for path in sorted(docstring_of, key=lambda path: (len(path), -members[path[:1]], len(".".join(path)), path)):
+        names_of[docstring_of[path]].append(path)
     texts = sorted((tuple(map(".".join, paths)), text) for text, paths in names_of.items())
     return str(getattr(package, "__version__", "")), texts
 
@@ -63,13 +63,13 @@ def _documented(package: types.ModuleType) -> Iterator[tuple[Name, str]]:
 
 def _module_names(package: types.ModuleType, root: str) -> Iterator[tuple[Name, Any]]:
     modules: list[tuple[Name, types.ModuleType]] = [((), package)]
-    seen = {package.__name__}
+    module_names = {package.__name__}
     for path, module in modules:  # grows while it is walked: the shortest paths come first
         for name in _public_names(module):
             exported = _attribute(module, name)
             if isinstance(exported, types.ModuleType):
-                if _belongs(exported, root) and hasattr(exported, "__all__") and exported.__name__ not in seen:
-                    seen.add(exported.__name__)
+                if _belongs(exported, root) and hasattr(exported, "__all__") and exported.__name__ not in module_names:
+                    module_names.add(exported.__name__)
                     modules.append(((*path, name), exported))
             elif (inspect.isroutine(exported) or inspect.isclass(exported)) and _belongs(exported, root):
                 yield (*path, name), exported

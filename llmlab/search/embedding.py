@@ -232,9 +232,9 @@ class Embedding:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The k nearest chunks whose cosine is above zero; an empty query finds nothing."""
-        asked = list(dict.fromkeys(query for query in queries if query.strip()))
+        distinct_queries = list(dict.fromkeys(query for query in queries if query.strip()))
         hits: dict[str, list[Hit]] = {}
-        for batch in cut(asked):
+        for batch in cut(distinct_queries):
             similar = self._embedder([self._query_prefix + query for query in batch]) @ self._vectors.T
             for query, row in zip(batch, similar.round(6), strict=True):
                 near = np.flatnonzero(row > 0)

@@ -24,7 +24,7 @@ BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text with
 OF_VECTORS = ("embedder", "query_prefix", "document_prefix", "chars")  # a hybrid's options for its vectors
 FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
 
-Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
+_Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -59,18 +59,18 @@ class Index:
 
         `distinct_by` keeps the best chunk of each document, or the best document of each group.
         """
-        wanted = self.config.k if k is None else k
-        if wanted < 1:
-            raise ValueError(f"k == {wanted}, must be >= 1")
+        n_hits = self.config.k if k is None else k
+        if n_hits < 1:
+            raise ValueError(f"k == {n_hits}, must be >= 1")
         if self.config.distinct_by is None:
-            return self.retriever.search(queries, wanted)
+            return self.retriever.search(queries, n_hits)
         complete: dict[int, list[Hit]] = {}
-        waiting, depth = list(range(len(queries))), wanted * FETCHED_PER_KEPT
+        waiting, depth = list(range(len(queries))), n_hits * FETCHED_PER_KEPT
         # chunks of one document may fill the first hits: queries that lack others are searched again, deeper
         while waiting:
             for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
-                distinct = self._distinct(hits)[:wanted]
-                if len(distinct) == wanted or len(hits) < depth or depth >= len(self.chunks):
+                distinct = self._distinct(hits)[:n_hits]
+                if len(distinct) == n_hits or len(hits) < depth or depth >= len(self.chunks):
                     complete[place] = distinct
             waiting = [place for place in waiting if place not in complete]
             depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
@@ -149,7 +149,7 @@ def _cut(text: str, limit: int | None) -> str:
     return text[:limit].rsplit(maxsplit=1)[0] + " …"
 
 
-def register_retriever(name: str, build: Builder) -> None:
+def register_retriever(name: str, build: _Builder) -> None:
     """Make `build(chunks, options) -> Retriever` available to bundles as `retriever: name`."""
     if name in RETRIEVERS:
         raise ValueError(f"there is a retriever {name!r} already; choose another name")
@@ -191,7 +191,7 @@ def _embedding(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever
     return search.Embedding(chunks, **options)
 
 
-RETRIEVERS: dict[str, Builder] = {
+RETRIEVERS: dict[str, _Builder] = {
     "bm25": lambda chunks, options: bm25(chunks, **options),
     "embedding": _embedding,
     "hybrid": _hybrid,

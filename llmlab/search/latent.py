@@ -107,7 +107,7 @@ def _keep(space: _Space, path: Path) -> None:
     names = np.frombuffer("\n".join(ordered).encode(), dtype=np.uint8)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as part, part.open("wb") as file:
+        with whole_file(path) as partial_path, partial_path.open("wb") as file:
             np.savez(file, words=names, weights=space.weights, axes=space.axes, directions=space.directions)
         for old in sorted(path.parent.glob("*.npz"), key=lambda file: file.stat().st_mtime)[:-MOST_KEPT]:
             old.unlink()
