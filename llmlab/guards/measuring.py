@@ -217,8 +217,8 @@ def _figures(
         rows = chosen & ~unscored & of
         if not rows.any():
             return Estimate(value=None, level=level, notes=("no such text",))
-        named = clusters[rows]
-        together = named if len(set(named)) < len(named) else None
+        row_clusters = clusters[rows]
+        together = row_clusters if len(set(row_clusters)) < len(row_clusters) else None
         return share_estimate(hits[rows], together, level=level)
 
     return GuardMeasure(

@@ -39,13 +39,14 @@ class _Keeper:
     def write(self, text: str, path: str) -> None:
         target, now_s = Path(path.removeprefix(SCHEME)), time.monotonic()
         about = json.loads(text).get("metadata", {}).get("papermill", {})
-        runs = about.get("start_time") and not about.get("end_time")
+        running = about.get("start_time") and not about.get("end_time")
         with self._lock:
             wait_s = self._written_s.get(target, -math.inf) + WRITE_EVERY_S - now_s
-            if not runs or wait_s <= 0:
+            if not running or wait_s <= 0:
                 self._late.pop(target, None)
                 self._keep(text, target)
                 return
+            # One timer per file: texts that come before it fires replace the one that waits.
             if target not in self._late:
                 timer = threading.Timer(wait_s, self._write_late, (target,))
                 timer.daemon = True
@@ -163,9 +164,9 @@ def _cut(holder: dict[str, Any], key: str) -> int:
     text = "".join(map(str, value)) if lines else str(value)
     note = f"[cut: {len(text):,} characters in all]"
     if key in ("text", "text/plain", "traceback"):
-        kept = f"{text[:KEPT_OF_CUT_CHARS]}\n{note}\n"
-        holder[key] = [kept] if lines else kept
-        return len(kept)
+        cut_text = f"{text[:KEPT_OF_CUT_CHARS]}\n{note}\n"
+        holder[key] = [cut_text] if lines else cut_text
+        return len(cut_text)
     del holder[key]
     holder.setdefault("text/plain", note)
     return 0

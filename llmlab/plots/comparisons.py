@@ -161,17 +161,17 @@ def _name_axes(axes: Axes, words: str, quality: Metric) -> None:
 
 def _best_and_cheapest(shown: Sequence[Point], metric: Metric, words: str) -> str:
     """Who has the best mean and who the lowest cost; nobody where all are alike."""
-    named = plain(metric.name, 40)
+    metric_name = plain(metric.name, 40)
     best = max(shown, key=lambda point: _value(point[2]) * (1 if metric.higher_is_better else -1))
     least = min(shown, key=lambda point: (_value(point[1]), point is not best))
     called = {
         name: short_name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
         for i, (name, *_) in enumerate(shown, 1)
     }
-    head = f"{called[best[0]]} has the {'highest' if metric.higher_is_better else 'lowest'} mean {named}"
+    head = f"{called[best[0]]} has the {'highest' if metric.higher_is_better else 'lowest'} mean {metric_name}"
     tail = f" and the lowest {words}" if best is least else f"; {called[least[0]]} the lowest {words}"
     if len(shown) > 1 and len({_value(y) for _, _, y in shown}) == 1:
-        head, tail = f"All have the same mean {named}", f"; {called[least[0]]} the lowest {words}"
+        head, tail = f"All have the same mean {metric_name}", f"; {called[least[0]]} the lowest {words}"
     if len(shown) > 1 and len({_value(x) for _, x, _ in shown}) == 1:
         tail = f"; all take the same {words}"
     return f"{head}{tail}"

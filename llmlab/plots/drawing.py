@@ -119,8 +119,8 @@ def told_apart(names: Sequence[str], longest: int) -> dict[str, str]:
         return short
     whole = [plain(name, None) for name in names]
     begin, end = _n_alike(whole), _n_alike([name[::-1] for name in whole])
-    own = {name: f"…{safe[begin : len(safe) - end]}…" for name, safe in zip(names, whole, strict=True)}
-    short = {name: text if len(text) <= longest else f"{text[: longest - 1]}…" for name, text in own.items()}
+    middles = {name: f"…{safe[begin : len(safe) - end]}…" for name, safe in zip(names, whole, strict=True)}
+    short = {name: text if len(text) <= longest else f"{text[: longest - 1]}…" for name, text in middles.items()}
     if len(set(short.values())) == len(short):
         return short
     return {name: f"{i}. {text[: longest - 4]}" for i, (name, text) in enumerate(short.items(), 1)}

@@ -88,8 +88,8 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
     jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
     axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
     axes.axhline(0, color=COLOURS["black"], linewidth=1)
-    for which in np.unique(bins):
-        of = bins == which
+    for bin_number in np.unique(bins):
+        of = bins == bin_number
         if of.sum() < 2:
             continue
         groups = table["cluster"].to_numpy()[of]
