@@ -34,8 +34,8 @@ from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference
 
 CHEAP, STRONG = "cheap", "strong"  # steps of a cascade's answer
-MOST_THRESHOLDS = 6
-RECOVERED = (0.5, 0.8)  # shares of the gap, after RouteLLM's CPT(50%) and CPT(80%)
+_MOST_THRESHOLDS = 6
+_RECOVERED = (0.5, 0.8)  # shares of the gap, after RouteLLM's CPT(50%) and CPT(80%)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class Frontier(Shown):
     def _sentence(self) -> str:
         if not self.recovered:
             return f"{self.strong} is not shown to be better than {self.cheap}: there is no gap to make up."
-        needed = {recovered: share for recovered in RECOVERED if (share := self.share_for(recovered)) is not None}
+        needed = {recovered: share for recovered in _RECOVERED if (share := self.share_for(recovered)) is not None}
         shares = " and ".join(f"{share:.0%} for {recovered:.0%} of the gap" for recovered, share in needed.items())
         at_random = " and ".join(f"{recovered:.0%}" for recovered in needed)
         sentence = f"By {self.check}, {self.strong} has to answer {shares} (at random {at_random})."
@@ -265,8 +265,8 @@ def _limits(checked: FloatArray, check: str) -> FloatArray:
     limits: FloatArray = np.unique(known)[1:]
     if not len(limits):
         raise DataError(f"{check} says the same of every cheap answer, so nothing would be sent on by it")
-    if len(limits) > MOST_THRESHOLDS:  # about as many more answers at each
-        parts = np.linspace(0, 1, MOST_THRESHOLDS + 2)[1:-1]
+    if len(limits) > _MOST_THRESHOLDS:  # about as many more answers at each
+        parts = np.linspace(0, 1, _MOST_THRESHOLDS + 2)[1:-1]
         limits = np.intersect1d(np.quantile(known, parts, method="higher"), limits)
     return limits
 

@@ -47,7 +47,7 @@ STYLE: Mapping[str, Any] = {
 }
 WIDTH_INCHES = 7.0
 LONGEST_LABEL_CHARS = 90
-TITLE_LINE_CHARS = 74
+_TITLE_LINE_CHARS = 74
 
 
 class Picture(Figure):
@@ -94,7 +94,7 @@ def beside(axes: Axes, text: str, at: tuple[float, float], *, colour: str, size:
 @styled()
 def titled(figure: Picture, text: str, *, alt: str) -> Picture:
     """The figure with its title (what was found, in at most three lines) and its words for who cannot see it."""
-    lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
+    lines = wrapped(text, _TITLE_LINE_CHARS, lines=3)
     figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
     figure.alt = plain(alt, None)
     return figure
