@@ -61,8 +61,8 @@ class Addresses:
         """As the environment, the folder and the project have them now; files that are not there say nothing."""
         places = [(folder / FILE, False), (project_root() / "experiments" / FILE, True)]
         places = [(path, of_user) for path, of_user in places if path.is_file()]
-        if named := os.environ.get(PER_ENVIRONMENT, "").strip():  # one that is not there is an error
-            places.insert(0, (Path(named), True))
+        if env_path := os.environ.get(PER_ENVIRONMENT, "").strip():  # one that is not there is an error
+            places.insert(0, (Path(env_path), True))
         files = tuple(EndpointsFile(path, load_endpoints(path), of_user) for path, of_user in places)
         code = (folder / CODE).absolute()
         return cls(base_url=base_url, files=files, code=code if code.is_file() else None)
@@ -89,8 +89,8 @@ class Addresses:
 
     def rules_for(self, model: ModelRef) -> str:
         """Whose sampling rules hold for this model where it is reached."""
-        named = next((entry for _, entry in self._entries(model)), None)
-        reached = self._by_hand(model) if self.base_url else named
+        listed = next((entry for _, entry in self._entries(model)), None)
+        reached = self._by_hand(model) if self.base_url else listed
         return rules_of(model.provider, wire_format="" if reached is None else reached.wire_format)
 
     def _entries(self, model: ModelRef) -> Iterator[tuple[EndpointsFile, Endpoint]]:
@@ -112,11 +112,11 @@ class Addresses:
 
     def _require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
         entries = (entry for file in self.files if file.of_user for entry in file.endpoints.endpoints.values())
-        own = {_origin(access.base_url) for entry in entries for access in entry.accesses}
+        own_origins = {_origin(access.base_url) for entry in entries for access in entry.accesses}
         for access in endpoint.accesses:
             origin = _origin(access.base_url)
             foreign = [name for name in access.secret_variables if not _belongs(name, origin)]
-            if not foreign or origin in own:
+            if not foreign or origin in own_origins:
                 continue
             key_env = foreign[0]
             raise FileRuleError(

@@ -44,7 +44,7 @@ def prompt_cache(folder: str | Path, *, first: int = 24, slots: int = 4, repeats
     values = [mean.value for mean in means if mean.value is not None]
     return Rows(
         rows=tuple(
-            {"asked": asked, "texts unlike those without": n, exp.metric: mean.interval()} for asked, n, mean in rows
+            {"asked": way, "texts unlike those without": n, exp.metric: mean.interval()} for way, n, mean in rows
         ),
         sentence=f"One prompt, {len(alone)} cases, temperature 0: with the cache {others[1]} answers have another text "
         f"than without, and with {slots} slots {differ} differ between repeats. The mean lies between "
@@ -63,8 +63,8 @@ def _runs(exp: Experiment, bundle: Bundle, client: LocalClient, *, slots: int, r
         f"{slots} slots": (bundle, several, repeats),
     }
     runs = {}
-    for way, (asked, by, times) in ways.items():
-        judged = exp.judged(exp.run({way: asked}, client=by, repeats=times).require_complete())
+    for way, (variant, by, times) in ways.items():
+        judged = exp.judged(exp.run({way: variant}, client=by, repeats=times).require_complete())
         repeat_of = [repeat for (repeat,) in judged.answers("repeat")]
         for repeat in range(times):
             name = way if times == 1 else f"{way}, repeat {repeat + 1}"

@@ -79,18 +79,18 @@ class Settings(Strict):
 
     @pydantic.field_validator("temperatures", mode="before")
     @classmethod
-    def _or_as_the_bundles_say(cls, given: Any) -> Any:
-        if isinstance(given, str) and given != "as the bundles say":
-            raise ValueError(f"{given!r}, must be a list such as [0.0, 0.7], or: as the bundles say")
-        return () if isinstance(given, str) else given
+    def _or_as_the_bundles_say(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "as the bundles say":
+            raise ValueError(f"{value!r}, must be a list such as [0.0, 0.7], or: as the bundles say")
+        return () if isinstance(value, str) else value
 
     @pydantic.field_validator("scorers")
     @classmethod
-    def _one_each(cls, given: Any) -> Any:
-        for scorer in given or ():
+    def _one_each(cls, value: Any) -> Any:
+        for scorer in value or ():
             if isinstance(scorer, Mapping) and len(scorer) != 1:
                 raise ValueError(f"{dict(scorer)!r}, must be one scorer's name with its arguments")
-        return given
+        return value
 
 
 class _Labels(OfFolder[Labels]):
@@ -218,8 +218,8 @@ class Experiment(Shown):
         Raises:
             FileRuleError: the gate names a file (*.yaml) that the folder has not.
         """
-        if asked := self.asked.get("baseline"):
-            return self._bundle_called(asked)
+        if wanted := self.asked.get("baseline"):
+            return self._bundle_called(wanted)
         places = (self.gate.baseline, self.gate.baseline_file) if self.has_gate else ()
         for place in map(PurePosixPath, filter(None, places)):
             if place.suffix in (".yaml", ".yml") or self._called(place.stem):
@@ -229,8 +229,8 @@ class Experiment(Shown):
     @cached_property
     def candidate(self) -> str:
         """The bundle that wants to replace it: as asked, else the first other one."""
-        if asked := self.asked.get("candidate"):
-            return self._bundle_called(asked)
+        if wanted := self.asked.get("candidate"):
+            return self._bundle_called(wanted)
         return next((name for name in self.bundles if name != self.baseline), self.baseline)
 
     @property
@@ -241,8 +241,8 @@ class Experiment(Shown):
     @cached_property
     def metric(self) -> str:
         """The metric that decides: as asked, else what the gate is about, else the first scorer's."""
-        if asked := self.asked.get("metric"):
-            return str(asked)
+        if wanted := self.asked.get("metric"):
+            return str(wanted)
         if not self.has_gate:
             return self.scorers[0].name
         return self.gate.goal.metric if self.gate.goal is not None else self.gate.metrics[0]
@@ -270,8 +270,8 @@ class Experiment(Shown):
             FileRuleError: `scorers.py` does not run, or a line of `experiment.yaml` does not fit its scorer.
         """
         own = own_scorers(self.path / "scorers.py") if (self.path / "scorers.py").is_file() else ()
-        named = self.settings.scorers
-        specs = self._usual({scorer.name for scorer in own}) if named is None else named
+        listed = self.settings.scorers
+        specs = self._usual({scorer.name for scorer in own}) if listed is None else listed
         try:
             shipped = [shipped_scorer(spec, corpus=lambda: self.corpus) for spec in specs]
         except ValueError as error:
@@ -368,17 +368,17 @@ class Experiment(Shown):
         Raises:
             ValueError: a pairwise judge, and not two variants.
         """
-        asked = {"base": self.base, "endpoints": self.endpoints, **options}
+        call_options = {"base": self.base, "endpoints": self.endpoints, **options}
         scored = [] if judges else [name for name, metric in results.metrics.items() if not metric.judge]
         for judge in judges or self.judges_of({self.metric}.difference(scored)):
             if judge.kind == "pointwise":
-                results = score(results, judge, **asked)
+                results = score(results, judge, **call_options)
                 continue
             if len(results.variants) != 2:
                 these = ", ".join(results.variants)
                 remedy = "take two (`results.only(variants=...)`), or name another metric"
                 raise ValueError(f"{judge.metric} compares two variants, not {these}; {remedy}")
-            results = prefer(results, *results.variants, judge, **asked)
+            results = prefer(results, *results.variants, judge, **call_options)
         return results
 
     @cached_property
@@ -404,8 +404,8 @@ class Experiment(Shown):
                 return f"{bundle} is not in {self.path.name}." if bundle else "No bundle was named."
             bundle = Bundle.load(self.path / bundle)
         models = (bundle.model, bundle.retrieval.embedding if bundle.retrieval else None)
-        asked = [client_for(model, self.endpoints) for model in models if model is not None]
-        return next(filter(None, (str(getattr(client, "absent", "")) for client in asked)), "")
+        clients = [client_for(model, self.endpoints) for model in models if model is not None]
+        return next(filter(None, (str(getattr(client, "absent", "")) for client in clients)), "")
 
     def run(self, variants: Variants = None, golden: GoldenSet | None = None, **options: Any) -> Results:
         """What `ll.run` gives: all variants on the explored cases, with the scorers, repeats and means of the folder.
@@ -431,8 +431,8 @@ class Experiment(Shown):
         before = last_logged(bundle, golden) if store_exists() else None
         if before is None:
             before = self.run({f"{bundle.version} as stored": bundle}, golden, **options)
-        asked = f"{bundle.version} asked {datetime.now(UTC).isoformat(' ', 'milliseconds').removesuffix('+00:00')}"
-        return self.run({asked: bundle}, golden, **{**options, "fresh": True}).joined(before)
+        variant = f"{bundle.version} asked {datetime.now(UTC).isoformat(' ', 'milliseconds').removesuffix('+00:00')}"
+        return self.run({variant: bundle}, golden, **{**options, "fresh": True}).joined(before)
 
     def dry_run(
         self,
@@ -447,10 +447,10 @@ class Experiment(Shown):
         What `judges` are asked afterwards is said and not counted; by default those of metrics that no scorer makes.
         """
         arguments, grading = self._with_usual(variants, golden, options)
-        planned, asked = dry_run(**arguments), grading if judges is None else judges
-        graders = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in asked)
+        planned, planned_judges = dry_run(**arguments), grading if judges is None else judges
+        graders = " and ".join(f"{judge.bundle.model} for {judge.metric}" for judge in planned_judges)
         note = f"Then the answers go to a judge ({graders}), which is not counted here."
-        return replace(planned, notes=(*planned.notes, note)) if asked else planned
+        return replace(planned, notes=(*planned.notes, note)) if planned_judges else planned
 
     def _with_usual(
         self, variants: Variants, golden: GoldenSet | None, options: Mapping[str, Any]
@@ -514,11 +514,11 @@ class Experiment(Shown):
 
     def _rows(self) -> list[dict[str, object]]:
         """What lies in the folder, as far as it is known without reading any of it."""
-        stems = {part: ", ".join(sorted(path.stem for path in self.path.glob(part))) for part in _PARTS}
-        there = {part: names if "*" in part else "yes" for part, names in stems.items() if names}
-        asked = [f"{name} = {value}" for name, value in self.asked.items() if value or name == "temperatures"]
-        there = {"experiment": str(self.path), **there, "asked": ", ".join(asked)}
-        return [{"part": part, "there": text} for part, text in there.items() if text]
+        stems = {pattern: ", ".join(sorted(path.stem for path in self.path.glob(pattern))) for pattern in _PARTS}
+        facts = {pattern: names if "*" in pattern else "yes" for pattern, names in stems.items() if names}
+        parameters = [f"{name} = {value}" for name, value in self.asked.items() if value or name == "temperatures"]
+        facts = {"experiment": str(self.path), **facts, "asked": ", ".join(parameters)}
+        return [{"part": pattern, "there": text} for pattern, text in facts.items() if text]
 
 
 def _without_refused(bundle: Bundle, *, rules: str) -> Bundle:

@@ -41,9 +41,9 @@ def own_clients(path: Path) -> dict[str, Client]:
     Raises:
         FileRuleError: it does not run, makes no client, or one for a provider that llmlab answers for itself.
     """
-    named = [(name, value) for name, value in vars(_module_of(path)).items() if name[0] != "_"]
+    public_values = [(name, value) for name, value in vars(_module_of(path)).items() if name[0] != "_"]
     try:
-        clients = {name: value for name, value in named if _is_client(value)}
+        clients = {name: value for name, value in public_values if _is_client(value)}
     except Exception as error:  # a property that computes may raise anything
         rule = f"has a client that does not tell its fingerprint ({type(error).__name__}: {error})"
         raise FileRuleError(rule, path=path) from error

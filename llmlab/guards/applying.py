@@ -25,7 +25,7 @@ from llmlab.scorers.source import code_digest
 
 Side = Literal["input", "output"]
 Action = Literal["refuse", "answer", "redact", "append", "flag"]
-REFUSAL = "I cannot help with this request."
+_REFUSAL = "I cannot help with this request."
 _READ_ROLES = frozenset({"user", "tool"})  # the rest of a prompt is ours
 _NO_TEXTS = frozenset({"type", "role", "image_url", "input_audio", "file"})  # in parts of messages
 _OF_THE_CLIENT = frozenset({"aclose", "price_usd", "rests_s", "retry"})  # nothing that asks a model
@@ -136,7 +136,7 @@ def guard(
     if limit is None:
         raise ValueError(f"{scorer.name} has no best value; say from where on it fires: limit=...")
     if then in ("refuse", "redact"):
-        text = text or REFUSAL
+        text = text or _REFUSAL
     return Guard(scorer=scorer, side=side, then=then, limit=float(limit), text=text, when_broken=when_broken)
 
 

@@ -34,8 +34,8 @@ from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference
 
 CHEAP, STRONG = "cheap", "strong"  # steps of a cascade's answer
-MOST_THRESHOLDS = 6
-RECOVERED = (0.5, 0.8)  # shares of the gap, after RouteLLM's CPT(50%) and CPT(80%)
+_MOST_THRESHOLDS = 6
+_RECOVERED = (0.5, 0.8)  # shares of the gap, after RouteLLM's CPT(50%) and CPT(80%)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class Cascade:
     async def _asked(self, case: Case, bundle: Bundle) -> Generation:
         request = bundle.request(**case.inputs)
         answer = await kept_call(self.through(client_for(bundle.model, self.endpoints)), request)
-        found = tuple(one["id"] for one in (request.about or {}).get("retrieved", ()))
-        return replace(answer, retrieved=answer.retrieved or found)
+        passage_ids = tuple(passage["id"] for passage in (request.about or {}).get("retrieved", ()))
+        return replace(answer, retrieved=answer.retrieved or passage_ids)
 
 
 def cascade(
@@ -100,8 +100,8 @@ def cascade(
         endpoints, through: as of `ll.Fallback`.
     """
     fires = guard(check, side="output", then="flag", limit=limit)
-    given = {} if through is None else {"through": through}
-    return Cascade(strong=strong, check=fires, endpoints=endpoints, **given)
+    optional = {} if through is None else {"through": through}
+    return Cascade(strong=strong, check=fires, endpoints=endpoints, **optional)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -167,9 +167,9 @@ class Frontier(Shown):
     def _sentence(self) -> str:
         if not self.recovered:
             return f"{self.strong} is not shown to be better than {self.cheap}: there is no gap to make up."
-        needed = {part: share for part in RECOVERED if (share := self.share_for(part)) is not None}
-        shares = " and ".join(f"{share:.0%} for {part:.0%} of the gap" for part, share in needed.items())
-        at_random = " and ".join(f"{part:.0%}" for part in needed)
+        needed = {recovered: share for recovered in _RECOVERED if (share := self.share_for(recovered)) is not None}
+        shares = " and ".join(f"{share:.0%} for {recovered:.0%} of the gap" for recovered, share in needed.items())
+        at_random = " and ".join(f"{recovered:.0%}" for recovered in needed)
         sentence = f"By {self.check}, {self.strong} has to answer {shares} (at random {at_random})."
         costs = _means(self.cost)
         if dearer := sum(cost > costs[self.strong] for cost in costs.values()):
@@ -223,9 +223,9 @@ def frontier(
         answered = np.where(sent, scores[second], scores[first])
         arms[name] = _Arm(answered, costs[first] + np.where(sent, costs[second], 0.0), shared, float(sent.mean()))
     for name in measured:
-        own = np.array(list(rows[name].values()))
+        indices = np.array(list(rows[name].values()))
         sent_on = [STRONG in answer.steps for answer in results.generations() if answer.variant == name]
-        arms[name] = _Arm(scores[own], costs[own], list(rows[name]), sum(sent_on) / len(sent_on))
+        arms[name] = _Arm(scores[indices], costs[indices], list(rows[name]), sum(sent_on) / len(sent_on))
     arms[strong] = _Arm(scores[second], costs[second], shared, 1.0)
     return Frontier(
         cheap=cheap,
@@ -265,8 +265,8 @@ def _limits(checked: FloatArray, check: str) -> FloatArray:
     limits: FloatArray = np.unique(known)[1:]
     if not len(limits):
         raise DataError(f"{check} says the same of every cheap answer, so nothing would be sent on by it")
-    if len(limits) > MOST_THRESHOLDS:  # about as many more answers at each
-        parts = np.linspace(0, 1, MOST_THRESHOLDS + 2)[1:-1]
+    if len(limits) > _MOST_THRESHOLDS:  # about as many more answers at each
+        parts = np.linspace(0, 1, _MOST_THRESHOLDS + 2)[1:-1]
         limits = np.intersect1d(np.quantile(known, parts, method="higher"), limits)
     return limits
 

@@ -26,9 +26,9 @@ from llmlab.guards.applying import Guard, Ruling
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
-Bools = npt.NDArray[np.bool_]
+_Bools = npt.NDArray[np.bool_]
 
-AT_ONCE = 8
+_AT_ONCE = 8
 ALL = "all texts"
 ANY = "any of them"
 CORPUS = "bastioncorpus"
@@ -191,7 +191,7 @@ def injections() -> tuple[LabelledText, ...]:
 
 
 async def _judged(labelled: Sequence[LabelledText], guards: Sequence[Guard]) -> list[tuple[Ruling, ...]]:
-    places, case = asyncio.Semaphore(AT_ONCE), Case(id="text", inputs={"text": ""})
+    places, case = asyncio.Semaphore(_AT_ONCE), Case(id="text", inputs={"text": ""})
 
     async def verdict(guard: Guard, text: LabelledText) -> Ruling:
         async with places:
@@ -213,12 +213,12 @@ def _figures(
     fired, unscored = np.array([(verdict.fires, verdict.unscored) for verdict in verdicts]).T
     clusters = np.array([text.cluster or f"\0{place}" for place, text in enumerate(labelled)], dtype=object)
 
-    def share(hits: Bools, of: Bools) -> Estimate:
+    def share(hits: _Bools, of: _Bools) -> Estimate:
         rows = chosen & ~unscored & of
         if not rows.any():
             return Estimate(value=None, level=level, notes=("no such text",))
-        named = clusters[rows]
-        together = named if len(set(named)) < len(named) else None
+        row_clusters = clusters[rows]
+        together = row_clusters if len(set(row_clusters)) < len(row_clusters) else None
         return share_estimate(hits[rows], together, level=level)
 
     return GuardMeasure(

@@ -203,8 +203,8 @@ def check_anchors(
     if anchors.metric(name).judge != judge.digest:
         raise DataError(f"the anchors' {name!r} was given by another judge than {judge.digest[:8]}; freeze new ones")
     with tempfile.TemporaryDirectory() as folder:
-        asked: CallOptions = {"store": Path(folder) / "calls.sqlite", **options}
-        again = score(anchors, judge, name=name, **asked)
+        call_options: CallOptions = {"store": Path(folder) / "calls.sqlite", **options}
+        again = score(anchors, judge, name=name, **call_options)
     then, now = (results.scores(name) for results in (anchors, again))
     both = ~np.isnan(then) & ~np.isnan(now)
     if both.sum() < 2:
@@ -242,8 +242,8 @@ def _pairs(unused: Unused, results: Results, metric: str) -> Iterator[dict[str, 
     cases = results.golden.by_id if results.golden else {}
     for row in verdict_frame(results, metric).to_dict("records"):
         case = cases[str(row["case_id"])]
-        one, two = text_digest(row["output_1"]), text_digest(row["output_2"])
-        for answers, winners in (((one, two), {1: 1, 2: 2}), ((two, one), {1: 2, 2: 1})):
+        first, second = text_digest(row["output_1"]), text_digest(row["output_2"])
+        for answers, winners in (((first, second), {1: 1, 2: 2}), ((second, first), {1: 2, 2: 1})):
             for label in unused.pop((case.id, text_digest(case.question), *answers), ()):
                 winner = "tie" if label.value == "tie" else winners[int(label.value or 0)]
                 yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
@@ -257,11 +257,11 @@ def _none_fits(labels: Labels) -> DataError:
 
 def _authors(frame: pd.DataFrame, model: str) -> dict[str, Any]:
     """The columns that tell self-preference, where the judge's family wrote some of the answers and others the rest."""
-    own = family(ModelRef.parse(model)) if "/" in model else ""
+    judge_family = family(ModelRef.parse(model)) if "/" in model else ""
     wrote = {*frame["author_1"], *frame["author_2"]}
-    if own not in wrote or len(wrote) < 2:
+    if judge_family not in wrote or len(wrote) < 2:
         return {}
-    frame["judge"] = own
+    frame["judge"] = judge_family
     return {"judge": "judge", "author1": "author_1", "author2": "author_2"}
 
 
@@ -305,8 +305,8 @@ def _as_read(labels: Labels) -> Results:
             f"{len(labels) - len(readable)} of {len(labels)} labels do not hold the text that was read; "
             "give the results that it is in: `judge.calibrate(labels, results)`"
         )
-    asked = {label.case_id: label.asked for label in readable}
-    golden = GoldenSet(tuple(Case(id=case_id, inputs={"question": text}) for case_id, text in asked.items()))
+    question_of = {label.case_id: label.asked for label in readable}
+    golden = GoldenSet(tuple(Case(id=case_id, inputs={"question": text}) for case_id, text in question_of.items()))
     if any(text_digest(golden.by_id[label.case_id].question) != label.question for label in readable):
         raise DataError("a label's question is not the text that it holds; give the results that it is of")
     texts = dict.fromkeys((label.case_id, label.text) for label in readable)

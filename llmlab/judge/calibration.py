@@ -179,10 +179,10 @@ class ScoreGroup(Shown):
     def sentences(self) -> tuple[str, ...]:
         """What the figures mean."""
         columns = zip(*self.matrix.counts, strict=True)
-        given = [level for level, column in zip(self.matrix.labels, columns, strict=True) if any(column)]
-        if len(given) == 1 and self.matrix.n == self.n > 1 and sum(map(any, self.matrix.counts)) > 1:
+        grades = [level for level, column in zip(self.matrix.labels, columns, strict=True) if any(column)]
+        if len(grades) == 1 and self.matrix.n == self.n > 1 and sum(map(any, self.matrix.counts)) > 1:
             return (
-                f"The judge gave all {self.n:,} answers the grade {given[0]}, right or wrong: it tells good from bad "
+                f"The judge gave all {self.n:,} answers the grade {grades[0]}, right or wrong: it tells good from bad "
                 "no better than chance (AUC 0.50), and only people's labels say anything here.",
             )
         leaning = "The judge is not shown to be more lenient or stricter than people."
@@ -289,19 +289,19 @@ class Corrected(Shown):
         return [
             {
                 "variant": variant,
-                "corrected": _interval(one.corrected),
-                "judge alone": _interval(one.raw),
-                "labels alone": _interval(one.labels_only),
+                "corrected": _interval(estimate.corrected),
+                "judge alone": _interval(estimate.raw),
+                "labels alone": _interval(estimate.labels_only),
                 **({"by error rates": _interval(self.by_rates[variant].corrected)} if self.by_rates else {}),
-                "labels": one.n_labelled,
-                "judge's weight": None if one.lam is None else round(one.lam, 2),
+                "labels": estimate.n_labelled,
+                "judge's weight": None if estimate.lam is None else round(estimate.lam, 2),
             }
-            for variant, one in self.by_variant.items()
+            for variant, estimate in self.by_variant.items()
         ]
 
     def _sentence(self) -> str:
         every = [*self.by_variant.values(), *self.by_rates.values()]
-        notes = dict.fromkeys(note for one in every for note in one.corrected.notes)
+        notes = dict.fromkeys(note for estimate in every for note in estimate.corrected.notes)
         rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
         sentences = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
         return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."

@@ -113,10 +113,10 @@ def score_context(
     """
     rows = _rows(results, judge, corpus, base)
     results = warn_of_kinship(results, judge) if judge.rubric.name in _OF_OWN_WORDS else results
-    asked = ask(judge, [material for row in rows for material in row.materials], options)
-    waiting = iter(asked.opinions)
+    grades = ask(judge, [material for row in rows for material in row.materials], options)
+    waiting = iter(grades.opinions)
     graded = [_share(row, [next(waiting) for _ in row.materials]) for row in rows]
-    return attached(results, judge, asked, graded=graded)
+    return attached(results, judge, grades, graded=graded)
 
 
 def context_verdicts(
@@ -148,10 +148,10 @@ def context_verdicts(
     golden = GoldenSet(tuple(cases.values()), name=f"verdicts of {judge.metric}")
     answers = [Generation(variant=v, case_id=case_id, text=m["answer"]) for (v, case_id), m in materials.items()]
     single = Results.from_generations(answers, golden=golden, bundles=results.bundles, notes=results.notes)
-    asked = ask(judge, list(materials.values()), options)
-    opinions = dict(zip(materials, asked.opinions, strict=True))
+    grades = ask(judge, list(materials.values()), options)
+    opinions = dict(zip(materials, grades.opinions, strict=True))
     graded = [opinions[answer.variant, answer.case_id].graded for answer in single.generations()]
-    return attached(single, judge, asked, graded=graded)
+    return attached(single, judge, grades, graded=graded)
 
 
 class _Row(NamedTuple):

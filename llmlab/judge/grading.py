@@ -110,7 +110,7 @@ class Opinion(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Grades:
     """The opinions on a list of materials, in its order, and what asking took."""
 
     opinions: tuple[Opinion, ...]
@@ -166,9 +166,9 @@ def score(
         if known is None:
             materials.append(_material(case, {"answer": answer}, judge, passages))
         decided.append(known)
-    asked = ask(judge, materials, options)
-    opinions = iter(asked.opinions)
-    return attached(results, judge, asked, graded=[known or next(opinions).graded for known in decided], name=name)
+    grades = ask(judge, materials, options)
+    opinions = iter(grades.opinions)
+    return attached(results, judge, grades, graded=[known or next(opinions).graded for known in decided], name=name)
 
 
 def prefer(
@@ -220,15 +220,15 @@ def prefer(
         if settled[cell] is None and one is not None and other is not None
         for first, second in ((one, other), (other, one))
     ]
-    asked = ask(judge, materials, options)
-    opinions = iter(asked.opinions)
+    grades = ask(judge, materials, options)
+    opinions = iter(grades.opinions)
     outcomes = {cell: known or _outcome(next(opinions), next(opinions)) for cell, known in settled.items()}
     graded = []
     for g in two.generations():
         outcome = outcomes[g.case_id, g.repeat]
         words = json.dumps({"a": a, "b": b, **outcome._asdict()} | {"value": None})
         graded.append((outcome.value if g.variant == a else 1.0 - outcome.value, words))
-    return attached(two, judge, asked, graded=graded, name=name)
+    return attached(two, judge, grades, graded=graded, name=name)
 
 
 def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
@@ -258,10 +258,10 @@ def verdict_frame(results: Results, metric: str) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), columns=list(_VERDICT_COLUMNS))
 
 
-def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: CallOptions) -> Asked:
+def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: CallOptions) -> Grades:
     """Each material judged; the same material is asked once, and whatever is stored is not asked again."""
     if not materials:
-        return Asked(opinions=(), complete=True, calls=0, cost_usd=0.0, notes=())
+        return Grades(opinions=(), complete=True, calls=0, cost_usd=0.0, notes=())
     inputs = [framed({name: storable(text) for name, text in material.items()}) for material in materials]
     cases = {material["code"]: Case(id=material["code"], inputs=material) for material in inputs}
     golden = GoldenSet(tuple(cases.values()), name=f"to be judged by {judge.bundle.name}")
@@ -274,7 +274,7 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
     silent = Opinion(None, "; ".join(replies.notes) or "the judge was not asked", "")
     sent = [cost for cached, cost in replies.answers("cached", "cost_usd") if not cached]
     cost = math.fsum(sent)
-    return Asked(
+    return Grades(
         opinions=tuple(by_case.get(material["code"], silent) for material in inputs),
         complete=replies.complete,
         calls=len(sent),
@@ -284,7 +284,7 @@ def ask(judge: Instrument, materials: Sequence[Mapping[str, str]], options: Call
 
 
 def attached(
-    results: Results, judge: Instrument, asked: Asked, *, graded: Sequence[tuple[float, str]], name: str | None = None
+    results: Results, judge: Instrument, grades: Grades, *, graded: Sequence[tuple[float, str]], name: str | None = None
 ) -> Results:
     """The results with the judge's metric as a column, its words in `explanations`, and what was asked on record.
 
@@ -297,15 +297,15 @@ def attached(
         pinned=bool(judge.bundle.model.pinned),
         kind=judge.kind,
         rubric=judge.rubric.name,
-        calls=asked.calls,
-        cost_usd=asked.cost_usd,
+        calls=grades.calls,
+        cost_usd=grades.cost_usd,
         unscored=sum(map(math.isnan, values)),
     )
     return replace(
         results.with_scores(metric, values, explanations=[words for _, words in graded]),
-        complete=results.complete and asked.complete,
+        complete=results.complete and grades.complete,
         provenance=results.provenance.with_judge(metric.name, record),
-        notes=tuple(dict.fromkeys([*results.notes, *asked.notes, *_unseen(results, judge)])),
+        notes=tuple(dict.fromkeys([*results.notes, *grades.notes, *_unseen(results, judge)])),
     )
 
 
@@ -321,8 +321,8 @@ def check_judgeable(results: Results, judge: Instrument, kind: Kind) -> GoldenSe
 
 def warn_of_kinship(results: Results, judge: Instrument) -> Results:
     """The results, with a warning and a note where the judge is of the family of a model that it judges."""
-    own = family(judge.bundle.model)
-    kin = [name for name, bundle in results.bundles.items() if family(bundle.model) == own]
+    judge_family = family(judge.bundle.model)
+    kin = [name for name, bundle in results.bundles.items() if family(bundle.model) == judge_family]
     if not kin:
         return results
     note = (
@@ -351,8 +351,8 @@ def family(model: ModelRef) -> str:
     >>> family(ModelRef.parse("openrouter/anthropic/claude-sonnet-4")), family(ModelRef.parse("offline/extractive-1"))
     ('anthropic', 'offline/extractive')
     """
-    named = (who for who, pattern in _FAMILIES.items() if re.search(pattern, model.id, re.IGNORECASE))
-    return next(named, f"{model.provider}/{re.split('[-:@.0-9]', model.id)[0]}")
+    families = (who for who, pattern in _FAMILIES.items() if re.search(pattern, model.id, re.IGNORECASE))
+    return next(families, f"{model.provider}/{re.split('[-:@.0-9]', model.id)[0]}")
 
 
 def judge_metric(judge: Instrument, *, name: str | None = None) -> Metric:

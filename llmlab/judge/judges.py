@@ -89,8 +89,8 @@ class Judge(Shown):
         >>> Judge.pointwise("relevance", model="openai/gpt-4o-2024-08-06").rubric.scale
         (1, 2, 3, 4, 5)
         """
-        asked = rubric(about) if isinstance(about, str) else about
-        return cls(bundle=_bundle(asked, "pointwise", model, changes), rubric=asked)
+        chosen = rubric(about) if isinstance(about, str) else about
+        return cls(bundle=_bundle(chosen, "pointwise", model, changes), rubric=chosen)
 
     @classmethod
     def pairwise(cls, about: str | Rubric, *, model: str | ModelRef, **changes: Any) -> Judge:
@@ -99,8 +99,8 @@ class Judge(Shown):
         >>> Judge.pairwise("relevance", model="openai/gpt-4o-2024-08-06").metric
         'relevance_preferred'
         """
-        asked = rubric(about) if isinstance(about, str) else about
-        return cls(bundle=_bundle(asked, "pairwise", model, changes), rubric=asked, kind="pairwise")
+        chosen = rubric(about) if isinstance(about, str) else about
+        return cls(bundle=_bundle(chosen, "pairwise", model, changes), rubric=chosen, kind="pairwise")
 
     @classmethod
     def load(cls, path: str | Path) -> Judge:
@@ -114,14 +114,14 @@ class Judge(Shown):
             FileRuleError: the file holds another judge of the same version.
         """
         target, bundle = Path(path), self.bundle
-        there = Judge.load(target) if target.exists() else self
-        if there.digest != self.digest and there.bundle.version == bundle.version:
+        saved = Judge.load(target) if target.exists() else self
+        if saved.digest != self.digest and saved.bundle.version == bundle.version:
             raise FileRuleError(
                 f"holds version {bundle.version} with other content; give the changed judge a new version", path=path
             )
-        kept = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        head = {"name": kept.pop("name"), "version": kept.pop("version"), "kind": self.kind}
-        return write_whole(target, to_yaml({**head, "rubric": _about(self.rubric), **kept}))
+        document = bundle.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        head = {"name": document.pop("name"), "version": document.pop("version"), "kind": self.kind}
+        return write_whole(target, to_yaml({**head, "rubric": _about(self.rubric), **document}))
 
     def with_(self, **changes: Any) -> Judge:
         """A judge that differs in fields of its bundle; with another model it asks for JSON where that one can.
@@ -256,42 +256,42 @@ class _JudgeFile(Strict):
 
     def judge(self) -> Judge:
         """The judge that the file describes."""
-        asked = self.rubric.rubric()
-        standard = _bundle(asked, self.kind, self.model, {})
+        rubric = self.rubric.rubric()
+        standard = _bundle(rubric, self.kind, self.model, {})
         fields = {name: getattr(standard, name) for name in Bundle.model_fields}
         stated = {key: getattr(self, key) for key in ("name", "version", "sampling", "prompt") if getattr(self, key)}
         bundle = Bundle.model_validate({**fields, **stated, "metadata": self.metadata})
-        return Judge(bundle=bundle, rubric=asked, kind=self.kind)
+        return Judge(bundle=bundle, rubric=rubric, kind=self.kind)
 
 
-def _about(asked: Rubric) -> dict[str, Any]:
+def _about(rubric: Rubric) -> dict[str, Any]:
     """A rubric as its file has it."""
-    anchors = {str(level): text for level, text in asked.anchors}
-    needs = {"needs": list(asked.needs)} if asked.needs else {}
-    return {"name": asked.name, "question": asked.question, "anchors": anchors, **needs}
+    anchors = {str(level): text for level, text in rubric.anchors}
+    needs = {"needs": list(rubric.needs)} if rubric.needs else {}
+    return {"name": rubric.name, "question": rubric.question, "anchors": anchors, **needs}
 
 
-def _bundle(asked: Rubric, kind: Kind, model: str | ModelRef, changes: Mapping[str, Any]) -> Bundle:
+def _bundle(rubric: Rubric, kind: Kind, model: str | ModelRef, changes: Mapping[str, Any]) -> Bundle:
     """The standard prompt: each part between its marks, then the rule and what to reply."""
     blocks = []
-    for part in ("question", *asked.needs, *_ANSWERS[kind]):
-        title = part.replace("_", " ").title()
-        blocks.append(f"[{title} {{{{ code }}}}]\n{{{{ {part} }}}}\n[end of {title.lower()} {{{{ code }}}}]")
+    for field in ("question", *rubric.needs, *_ANSWERS[kind]):
+        title = field.replace("_", " ").title()
+        blocks.append(f"[{title} {{{{ code }}}}]\n{{{{ {field} }}}}\n[end of {title.lower()} {{{{ code }}}}]")
     template = "\n\n".join([*blocks, f"{_RULE}\n{_ASK[kind]}"])
-    system = f"You {_TASK[kind]} by this rubric and by nothing else.\n\n{asked.text}"
+    system = f"You {_TASK[kind]} by this rubric and by nothing else.\n\n{rubric.text}"
     suffix = "" if kind == "pointwise" else "_pairs"
-    bundle = Bundle.from_prompt(template, model=model, name=f"judge_{asked.name}{suffix}")
+    bundle = Bundle.from_prompt(template, model=model, name=f"judge_{rubric.name}{suffix}")
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": MAX_TOKENS}
-    if (wanted := _reply_format(bundle.model.provider, asked, kind)) is not None:
+    if (wanted := _reply_format(bundle.model.provider, rubric, kind)) is not None:
         sampling["response_format"] = wanted
     return bundle.with_(version="1.0.0", system=system, **{**sampling, **changes})
 
 
-def _reply_format(provider: str, asked: Rubric, kind: Kind) -> Mapping[str, Any] | None:
+def _reply_format(provider: str, rubric: Rubric, kind: Kind) -> Mapping[str, Any] | None:
     """JSON where a provider can; on this machine the verdict alone, which a small model writes only when held to it."""
     if provider != "local":
         return JSON_REPLY if provider in JSON_PROVIDERS else None
-    name, verdicts = ("score", list(asked.scale)) if kind == "pointwise" else ("winner", ["A", "B", "tie"])
+    name, verdicts = ("score", list(rubric.scale)) if kind == "pointwise" else ("winner", ["A", "B", "tie"])
     fields = {"type": "object", "properties": {name: {"enum": verdicts}}, "required": [name]}
     return {"type": "json_schema", "json_schema": {"name": name, "schema": {**fields, "additionalProperties": False}}}
 

@@ -217,6 +217,7 @@ class Session:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=LOCK_TIMEOUT_S):
+                # Read again under the lock: somebody else may have saved since this file was last read.
                 lines = [line for line in self._lines() if not self._gives_way(line, key)]
                 lines += [] if label is None else [label]
                 write_labels(lines, self.path)
@@ -420,10 +421,10 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
         both = {key: theirs for key, theirs in by_key.items() if first in theirs and second in theirs}
         if not both:
             continue
-        one, two = ([theirs[name].value for theirs in both.values()] for name in (first, second))
+        first_values, second_values = ([theirs[name].value for theirs in both.values()] for name in (first, second))
         how: dict[str, Any] = {"clusters": [cases[key[0]].cluster or key[0] for key in both], "level": level}
-        same = agreement(one, two, labels=scale, **how)
-        kappa = cohen_kappa(one, two, labels=scale, weights=weights, **how)
+        same = agreement(first_values, second_values, labels=scale, **how)
+        kappa = cohen_kappa(first_values, second_values, labels=scale, weights=weights, **how)
         pairs.append(PairOfLabellers(first=first, second=second, same=same, kappa=kappa))
     differing = [(key, theirs) for key, theirs in by_key.items() if len({label.value for label in theirs.values()}) > 1]
     differing.sort(key=lambda item: -_span([label.value for label in item[1].values()]))
@@ -497,10 +498,10 @@ def _answers(results: Results) -> Iterator[tuple[str, str, str]]:
     """(case id, question, text with tool calls) of every answer that came, in the frame's order."""
     if results.golden is None:
         raise DataError("these results carry no golden set, so there is no question to show")
-    asked = {case.id: case.question for case in results.golden}
+    questions = {case.id: case.question for case in results.golden}
     for case_id, text, status in results.answers("case_id", "shown", "status"):
         if status != "error":
-            yield case_id, asked[case_id], text
+            yield case_id, questions[case_id], text
 
 
 def _interest(results: Results, metric: str, against: str | None, threshold: float | None) -> FloatArray:

@@ -135,14 +135,14 @@ def _parsed(reply: str, grammar: _Grammar, judged: Sequence[str]) -> Verdict:
         return Verdict(value=None, reason="the reply is empty")
     material = [_bare_words(shown) for shown in judged]
     verdicts, prose, reasons = _statements(text, grammar)
-    if named := _other_scale(f"{reasons}{prose}", grammar.scale, material):
-        return Verdict(value=None, reason=f"the reply names another scale, {plain(named, 40)}")
-    own = [verdict for verdict in verdicts if not _stands_in(verdict.words, material)] if material else verdicts
-    if verdicts and not own:
+    if other_scale := _other_scale(f"{reasons}{prose}", grammar.scale, material):
+        return Verdict(value=None, reason=f"the reply names another scale, {plain(other_scale, 40)}")
+    unquoted = [verdict for verdict in verdicts if not _stands_in(verdict.words, material)] if material else verdicts
+    if verdicts and not unquoted:
         return Verdict(value=None, reason="the verdict stands word for word in what was judged")
     if prose:
-        own = _corrected(own, prose, grammar, material)
-    return _agreed([verdict for verdict in own if verdict.final] or own)
+        unquoted = _corrected(unquoted, prose, grammar, material)
+    return _agreed([verdict for verdict in unquoted if verdict.final] or unquoted)
 
 
 def _agreed(verdicts: list[_Statement]) -> Verdict:
@@ -163,8 +163,8 @@ def _bare_words(text: str) -> str:
 def _stands_in(words: str, material: Sequence[str]) -> bool:
     """Whether one of the texts says something word for word; of a mere value, whether that is all it says."""
     spoken = _bare_words(words)
-    named = any(letter.isalpha() for letter in spoken) and len(spoken.split()) > 1
-    return any(spoken in text if named else spoken == text for text in material)
+    is_phrase = any(letter.isalpha() for letter in spoken) and len(spoken.split()) > 1
+    return any(spoken in text if is_phrase else spoken == text for text in material)
 
 
 def _other_scale(text: str, scale: Scale | None, material: Sequence[str]) -> str:
@@ -174,8 +174,8 @@ def _other_scale(text: str, scale: Scale | None, material: Sequence[str]) -> str
     text = _without_quotes(text)
     for stated in _STATED_SCALE.finditer(text):
         before = text[max(0, stated.start() - 200) : stated.start()]
-        named = [end.casefold() for end in stated.groups() if end]
-        ends = [_NUMBERS.index(end) if end in _NUMBERS else int(end) for end in named]
+        end_texts = [end.casefold() for end in stated.groups() if end]
+        ends = [_NUMBERS.index(end) if end in _NUMBERS else int(end) for end in end_texts]
         top = ends == [len(scale)] if stated["points"] else ends[-1] == scale[-1]
         same = stated["level"] is not None and ends[0] in scale
         same = same or (top if len(ends) == 1 else sorted(ends) == [scale[0], scale[-1]])
@@ -240,7 +240,7 @@ def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
 def _sentence_start(text: str, place: int) -> int:
     """Where the sentence or line around a place begins."""
     lowest = max(0, place - LONGEST_LONE_CHARS)
-    starts = [found + len(mark) for mark in _SENTENCE_ENDS if (found := text.rfind(mark, lowest, place)) >= 0]
+    starts = [at + len(mark) for mark in _SENTENCE_ENDS if (at := text.rfind(mark, lowest, place)) >= 0]
     return max(starts, default=lowest)
 
 
@@ -308,21 +308,21 @@ def _reasons(value: Any) -> str:
 def _of_json(value: Any, grammar: _Grammar, *, final: bool, words: str) -> list[_Statement]:
     if not isinstance(value, _Pairs):
         return [_Statement(None, "the JSON is no single object", final, words)]
-    given, finals = [], []
+    statements, finals = [], []
     for key, item in value:
         name = key.lower().replace(" ", "_")
         if name in grammar.keys:
-            given.append(item)
+            statements.append(item)
         elif name.startswith("final_") and name[6:] in grammar.keys:
             finals.append(item)
         elif name in _TOPS and grammar.scale is not None and not _is_top(item, grammar.scale):
             return [_Statement(None, f"the reply names another scale, up to {plain(item, 20)}", final, words)]
-    return [_of_value(item, grammar, final=final, words=words) for item in finals or given]
+    return [_of_value(item, grammar, final=final, words=words) for item in finals or statements]
 
 
 def _is_top(item: Any, scale: Scale) -> bool:
     """Whether what a reply calls its scale ends where the rubric's does: 5, "5", "1-5"."""
-    ends = [int(part) for part in re.findall(r"[0-9]{1,6}", str(item))]
+    ends = [int(digits) for digits in re.findall(r"[0-9]{1,6}", str(item))]
     return ends in ([scale[-1]], [scale[0], scale[-1]])
 
 
@@ -422,7 +422,7 @@ _SENTENCE_ENDS = ("\n", ". ", "! ", "? ", "; ", "¤ ")
 _TOPS = frozenset({"scale", "max", "max_score", "maximum", "out_of"})
 
 
-def _statement(labels: str, given: str, value: str) -> re.Pattern[str]:
+def _statement(labels: str, phrase: str, value: str) -> re.Pattern[str]:
     """`[In short,] [my] [final] LABEL [(range)] : VALUE` from the start of a line or sentence, or a bare [[VALUE]]."""
     lead = r"(?:(?i:so|thus|therefore|hence|overall|finally|in\s+conclusion|in\s+summary|to\s+conclude),?\s+)?"
     start = rf"\s*(?:(?:[-•*+]|[0-9]{{1,2}}[.)])[ \t]+)?{_MARKUP}{lead}"
@@ -430,7 +430,7 @@ def _statement(labels: str, given: str, value: str) -> re.Pattern[str]:
     shown = r"(?:\s*[(\[](?P<range>[^)\]\n]{1,40})[)\]])?"
     below = r"\n\s*(?=[*_\[]*(?:[0-9]|[AB]\b|[Tt]ie\b))"  # a heading, and the value under it
     colon = rf"(?:{_MARKUP}(?::|：|=|->|→|\s(?i:is|of)\b:?)[\s*_\[({{`$]*|[*_#]*[ \t]*{below}[*_\[]*)"
-    opening = rf"(?:<(?i:{labels})>\s*|{label}{shown}{colon}|{given}|\[\[\s*)"
+    opening = rf"(?:<(?i:{labels})>\s*|{label}{shown}{colon}|{phrase}|\[\[\s*)"
     return re.compile(rf"{start}(?P<label>){opening}(?:{value}(?:\s*</(?i:{labels})>)?)?")
 
 
@@ -463,9 +463,9 @@ def _hint(*words: str) -> re.Pattern[str]:
 def _score_grammar(scale: Scale, name: str) -> _Grammar:
     if not len(scale):
         raise ValueError("the scale has no levels")
-    own = re.escape(name).replace("_", "[_ ]")
-    labels = rf"(?:{own}\s+)?(?:score|rating|grade|verdict)|{own}"
-    given = (
+    name_pattern = re.escape(name).replace("_", "[_ ]")
+    labels = rf"(?:{name_pattern}\s+)?(?:score|rating|grade|verdict)|{name_pattern}"
+    phrase = (
         r"(?i:I(?:\s+would|'d|’d)?\s+(?:give|rate|score|grade)\s+(?:it|this|(?:this|the)\s+(?:answer|response))"
         r"(?:\s+(?:an?|as|at|with))?(?:\s+(?:an?\s+)?(?:score|rating|grade)\s+of)?)\s+[*_]*(?=[0-9])"
     )
@@ -473,13 +473,13 @@ def _score_grammar(scale: Scale, name: str) -> _Grammar:
     keys = frozenset({"score", "rating", "grade", "verdict", name.lower()})
     hint = _hint("score", "rating", "rate", "grade", "give", "verdict", name.partition("_")[0])
     correction, loose = _correction(_NUMBER), re.compile("[0-9]")
-    return _Grammar(lone, hint, _statement(labels, given, _NUMBER), correction, loose, keys, scale)
+    return _Grammar(lone, hint, _statement(labels, phrase, _NUMBER), correction, loose, keys, scale)
 
 
 @lru_cache(maxsize=1)
 def _preference_grammar() -> _Grammar:
     labels = r"winner|verdict|preference|preferred(?:\s+answer)?|better(?:\s+answer)?|choice|judg(?:e)?ment|decision"
-    given = (
+    phrase = (
         r"(?i:I\s+(?:prefer|choose|pick)|it(?:\s+is|['’]s)\s+a(?=\s+tie))\s+[*_]*"
         r"(?=(?i:answer|response|output|option)\s|[AB]\b|tie\b)"
     )
@@ -488,4 +488,4 @@ def _preference_grammar() -> _Grammar:
     words = ("winner", "verdict", "prefer", "better", "choice", "choose", "pick", "judg", "decision")
     hint = _hint(*words, "it is a", "it's a", "it’s a")
     correction, loose = _correction(_CHOICE + _LONE_SUFFIX), re.compile(r"\b(?:[AB]|tie)\b")
-    return _Grammar(lone, hint, _statement(labels, given, _CHOICE), correction, loose, keys, None)
+    return _Grammar(lone, hint, _statement(labels, phrase, _CHOICE), correction, loose, keys, None)

@@ -17,11 +17,11 @@ from llmlab.display.html import html_image
 from llmlab.tracking.screening import redactor
 
 SCHEME = "llmlab-kept:"  # papermill hands paths that start like this to the keeper below
-WRITE_EVERY_S = 1.0
-LARGEST_OUTPUTS_BYTES = 4_000_000
-KEPT_OF_CUT_CHARS = 2_000
-MOST_OUTPUTS_OF_A_CELL = 500
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_WRITE_EVERY_S = 1.0
+_LARGEST_OUTPUTS_BYTES = 4_000_000
+_KEPT_OF_CUT_CHARS = 2_000
+_MOST_OUTPUTS_OF_A_CELL = 500
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class _Keeper:
@@ -39,13 +39,14 @@ class _Keeper:
     def write(self, text: str, path: str) -> None:
         target, now_s = Path(path.removeprefix(SCHEME)), time.monotonic()
         about = json.loads(text).get("metadata", {}).get("papermill", {})
-        runs = about.get("start_time") and not about.get("end_time")
+        running = about.get("start_time") and not about.get("end_time")
         with self._lock:
-            wait_s = self._written_s.get(target, -math.inf) + WRITE_EVERY_S - now_s
-            if not runs or wait_s <= 0:
+            wait_s = self._written_s.get(target, -math.inf) + _WRITE_EVERY_S - now_s
+            if not running or wait_s <= 0:
                 self._late.pop(target, None)
                 self._keep(text, target)
                 return
+            # One timer per file: texts that come before it fires replace the one that waits.
             if target not in self._late:
                 timer = threading.Timer(wait_s, self._write_late, (target,))
                 timer.daemon = True
@@ -74,13 +75,13 @@ def register_keeper() -> None:
         papermill_io.register(SCHEME, _Keeper())
 
 
-def cut_outputs(notebook: dict[str, Any], *, limit_bytes: int = LARGEST_OUTPUTS_BYTES) -> dict[str, Any]:
+def cut_outputs(notebook: dict[str, Any], *, limit_bytes: int = _LARGEST_OUTPUTS_BYTES) -> dict[str, Any]:
     """The same notebook (changed in place) with its largest outputs cut until all fit, each cut said where it was."""
     for cell in notebook["cells"]:
         outputs = cell.get("outputs", [])
-        if len(outputs) > MOST_OUTPUTS_OF_A_CELL:
-            note = f"[{len(outputs) - MOST_OUTPUTS_OF_A_CELL:,} more outputs were cut]\n"
-            outputs[MOST_OUTPUTS_OF_A_CELL:] = [{"output_type": "stream", "name": "stdout", "text": note}]
+        if len(outputs) > _MOST_OUTPUTS_OF_A_CELL:
+            note = f"[{len(outputs) - _MOST_OUTPUTS_OF_A_CELL:,} more outputs were cut]\n"
+            outputs[_MOST_OUTPUTS_OF_A_CELL:] = [{"output_type": "stream", "name": "stdout", "text": note}]
     parts = [(len(json.dumps(holder[key])), holder, key) for holder, key in _parts(notebook)]
     total = sum(size for size, _, _ in parts)
     for size, holder, key in sorted(parts, key=lambda part: part[0], reverse=True):
@@ -115,7 +116,7 @@ def keep_html(executed: Path, *, report: Path | None = None) -> Path:
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)  # live ones load scripts from a CDN: static HTML or text stays of them
     for output in _outputs(notebook):
-        output.get("data", {}).pop(WIDGET_VIEW, None)
+        output.get("data", {}).pop(_WIDGET_VIEW, None)
         _say_pictures(output)
     body, _ = exporter.from_notebook_node(notebook)
     html.write_text(scrub(body), encoding="utf-8")
@@ -163,9 +164,9 @@ def _cut(holder: dict[str, Any], key: str) -> int:
     text = "".join(map(str, value)) if lines else str(value)
     note = f"[cut: {len(text):,} characters in all]"
     if key in ("text", "text/plain", "traceback"):
-        kept = f"{text[:KEPT_OF_CUT_CHARS]}\n{note}\n"
-        holder[key] = [kept] if lines else kept
-        return len(kept)
+        cut_text = f"{text[:_KEPT_OF_CUT_CHARS]}\n{note}\n"
+        holder[key] = [cut_text] if lines else cut_text
+        return len(cut_text)
     del holder[key]
     holder.setdefault("text/plain", note)
     return 0

@@ -22,7 +22,7 @@ from llmlab.display.shown import Shown
 
 VERDICT_FILE = "LLMLAB_VERDICT_FILE"
 _OUTPUTS = {"stream", "display_data", "execute_result", "update_display_data", "error"}
-SHUTDOWN_WAIT_S = 2.0  # an interrupted job has five seconds in all
+_SHUTDOWN_WAIT_S = 2.0  # an interrupted job has five seconds in all
 
 
 def kernel_manager_class(environment: Mapping[str, str]) -> type:
@@ -36,7 +36,7 @@ def kernel_manager_class(environment: Mapping[str, str]) -> type:
     described["env"] = {name: value.replace("$", "$$") for name, value in environment.items()}  # it is a template
 
     class OwnKernelManager(AsyncKernelManager):
-        shutdown_wait_time = Float(SHUTDOWN_WAIT_S)
+        shutdown_wait_time = Float(_SHUTDOWN_WAIT_S)
 
         @property
         def kernel_spec(self) -> KernelSpec:

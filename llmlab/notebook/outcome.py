@@ -118,12 +118,12 @@ def to_junit(run: NotebookRun) -> str:
 
 def check_reports(*files: Path | None) -> None:
     """ValueError for a report that is a folder, whose folder is not there, or that two would be written to."""
-    there = [file.absolute() for file in files if file is not None]
-    if missing := next((file for file in there if not file.parent.is_dir()), None):
+    paths = [file.absolute() for file in files if file is not None]
+    if missing := next((file for file in paths if not file.parent.is_dir()), None):
         raise ValueError(f"the folder of {missing} does not exist")
-    if folder := next((file for file in there if file.is_dir()), None):
+    if folder := next((file for file in paths if file.is_dir()), None):
         raise ValueError(f"{folder} is a folder; name a file in it")
-    if twice := next((file for i, file in enumerate(there) if file in there[:i]), None):
+    if twice := next((file for i, file in enumerate(paths) if file in paths[:i]), None):
         raise ValueError(f"{twice} is named for two reports, of which only one would be kept")
 
 

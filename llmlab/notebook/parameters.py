@@ -84,11 +84,11 @@ def _declared(
     except (ValueError, TypeError):
         rule = f"the default of parameter {name!r} must be a plain value, not {ast.unparse(statement.value)!r}"
         raise FileRuleError(rule, path=path) from None
-    named = statement.annotation if isinstance(statement, ast.AnnAssign) else None
-    if isinstance(named, ast.Constant) and isinstance(named.value, str):  # a quoted annotation
-        text = named.value
-    elif named is not None:
-        text = ast.unparse(named)
+    annotation = statement.annotation if isinstance(statement, ast.AnnAssign) else None
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):  # a quoted annotation
+        text = annotation.value
+    elif annotation is not None:
+        text = ast.unparse(annotation)
     else:
         text = type(default).__name__ if isinstance(default, _PLAIN_TYPES) else "str | None"
     return Parameter(name=name, type=text, default=default, help=helps.get(statement.end_lineno or 0, ""))
@@ -100,14 +100,14 @@ def _checked(name: str, value: Any, known: Mapping[str, Parameter], notebook: st
         hint = f"did you mean {near[0]!r}? It has: {', '.join(known)}" if near else "it has no parameters"
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
     kinds = _alternatives(ast.parse(known[name].type, mode="eval").body)
-    readings = _readings(value) if isinstance(value, str) else [value]
+    interpretations = _readings(value) if isinstance(value, str) else [value]
     if isinstance(value, str) and any(_name(kind) == "list" for kind in kinds):  # a, b; or one
-        readings.append([_readings(part)[0] for part in value.split(",") if part.strip()])
+        interpretations.append([_readings(item)[0] for item in value.split(",") if item.strip()])
     for kind in sorted(kinds, key=lambda kind: _name(kind) == "str"):  # "7" is a number where a number may stand
-        for reading in readings:
+        for interpretation in interpretations:
             try:
-                json.dumps(reading, allow_nan=False, default=str)  # numbers are finite, however deep they stand
-                return TypeAdapter(_type(kind), config=ConfigDict(strict=True)).validate_python(reading)
+                json.dumps(interpretation, allow_nan=False, default=str)  # numbers are finite, however deep they stand
+                return TypeAdapter(_type(kind), config=ConfigDict(strict=True)).validate_python(interpretation)
             except (ValueError, TypeError, RecursionError, KeyError):  # KeyError: a type of no plain value
                 continue
     raise ValueError(

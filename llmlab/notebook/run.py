@@ -65,7 +65,7 @@ def run_notebook(
             verdict, ended, message = _execute(
                 notebook, values, executed, root=root, environment=environment, progress=progress
             )
-            duration_s, kept = time.monotonic() - started, json.loads(executed.read_text(encoding="utf-8"))
+            duration_s, document = time.monotonic() - started, json.loads(executed.read_text(encoding="utf-8"))
             run = NotebookRun(
                 notebook=path,
                 verdict=verdict,
@@ -76,8 +76,8 @@ def run_notebook(
                 html=keep_html(executed),
                 run_id=run_id,
                 duration_s=duration_s,
-                tables=tuple(_tables(kept)),
-                cells=tuple(_cells(kept)),
+                tables=tuple(_tables(document)),
+                cells=tuple(_cells(document)),
             )
             _keep(store, run)
         except BaseException as error:

@@ -33,12 +33,12 @@ from llmlab.results.scores import Metric, ScoreTable, scale_of
 from llmlab.results.summary import case_mean
 from llmlab.stats.estimate import Estimate
 
-LONGEST_METRIC_CHARS = 90
-LABEL_LINE_CHARS = 32
-LONGEST_CANDIDATE_CHARS = 60  # fits in three lines wherever they break
-TITLE_NAME_CHARS = 32
-MOST_DIRECT_LABELS = 6  # more points than this, or longer names, get numbers and a key below
-LONGEST_DIRECT_LABEL_CHARS = 24
+_LONGEST_METRIC_CHARS = 90
+_LABEL_LINE_CHARS = 32
+_LONGEST_CANDIDATE_CHARS = 60  # fits in three lines wherever they break
+_TITLE_NAME_CHARS = 32
+_MOST_DIRECT_LABELS = 6  # more points than this, or longer names, get numbers and a key below
+_LONGEST_DIRECT_LABEL_CHARS = 24
 Point = tuple[str, Estimate, Estimate]
 
 
@@ -84,7 +84,7 @@ def _nothing_drawn(comparison: Comparison) -> Picture:
     """A picture of words, so that a first try on three cases runs to the end of its notebook."""
     figure = Picture(figsize=(WIDTH_INCHES, 0.8), dpi=120)
     why = "two cases, in different clusters, must be scored in both variants" if len(comparison) else "no candidate"
-    sentence = f"No difference from {short_name(comparison.baseline, TITLE_NAME_CHARS)} can be drawn: {why}"
+    sentence = f"No difference from {short_name(comparison.baseline, _TITLE_NAME_CHARS)} can be drawn: {why}"
     return titled(figure, sentence, alt=f"{sentence}.")
 
 
@@ -98,7 +98,7 @@ def quality_against(results: Results, *, metric: str | None = None, against: str
     if not shown:
         raise ValueError(f"nothing to draw: no variant has both {quality} and {against}")
     names = [name for name, *_ in shown]
-    direct = len(names) <= MOST_DIRECT_LABELS and all(len(name) <= LONGEST_DIRECT_LABEL_CHARS for name in names)
+    direct = len(names) <= _MOST_DIRECT_LABELS and all(len(name) <= _LONGEST_DIRECT_LABEL_CHARS for name in names)
     key_columns = max(1, min(4, len(names), 100 // (max(len(short_name(name)) for name in names) + 8)))
     key_lines = 0 if direct else -(-len(names) // key_columns)
     figure, (axes,) = picture(height_inches=4.2 + 0.2 * key_lines)
@@ -161,17 +161,17 @@ def _name_axes(axes: Axes, words: str, quality: Metric) -> None:
 
 def _best_and_cheapest(shown: Sequence[Point], metric: Metric, words: str) -> str:
     """Who has the best mean and who the lowest cost; nobody where all are alike."""
-    named = plain(metric.name, 40)
+    metric_name = plain(metric.name, 40)
     best = max(shown, key=lambda point: _value(point[2]) * (1 if metric.higher_is_better else -1))
     least = min(shown, key=lambda point: (_value(point[1]), point is not best))
     called = {
-        name: short_name(name) if len(name) <= TITLE_NAME_CHARS else f"Variant {i}"
+        name: short_name(name) if len(name) <= _TITLE_NAME_CHARS else f"Variant {i}"
         for i, (name, *_) in enumerate(shown, 1)
     }
-    head = f"{called[best[0]]} has the {'highest' if metric.higher_is_better else 'lowest'} mean {named}"
+    head = f"{called[best[0]]} has the {'highest' if metric.higher_is_better else 'lowest'} mean {metric_name}"
     tail = f" and the lowest {words}" if best is least else f"; {called[least[0]]} the lowest {words}"
     if len(shown) > 1 and len({_value(y) for _, _, y in shown}) == 1:
-        head, tail = f"All have the same mean {named}", f"; {called[least[0]]} the lowest {words}"
+        head, tail = f"All have the same mean {metric_name}", f"; {called[least[0]]} the lowest {words}"
     if len(shown) > 1 and len({_value(x) for _, x, _ in shown}) == 1:
         tail = f"; all take the same {words}"
     return f"{head}{tail}"
@@ -281,12 +281,12 @@ def _value(estimate: Estimate) -> float:
 
 def _label(row: PairedRow, rows: Sequence[PairedRow]) -> str:
     candidates = [*dict.fromkeys(other.candidate for other in rows)]
-    parts = [told_apart(candidates, LONGEST_CANDIDATE_CHARS)[row.candidate]]
+    parts = [told_apart(candidates, _LONGEST_CANDIDATE_CHARS)[row.candidate]]
     if len({other.metric.name for other in rows}) > 1:
-        parts.append(plain(row.metric.name, LONGEST_METRIC_CHARS))
+        parts.append(plain(row.metric.name, _LONGEST_METRIC_CHARS))
     if row.category is not None:
         parts.append(short_name(row.category))
-    return wrapped(" · ".join(parts), LABEL_LINE_CHARS, lines=3)
+    return wrapped(" · ".join(parts), _LABEL_LINE_CHARS, lines=3)
 
 
 def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
@@ -296,11 +296,11 @@ def _forest_title(rows: Sequence[PairedRow], baseline: str) -> str:
     for word in ("better", "worse"):
         names = list(dict.fromkeys(row.candidate for row in whole if row.reading == word))
         if names:
-            few = len(names) <= 2 and all(len(name) <= TITLE_NAME_CHARS for name in names)
+            few = len(names) <= 2 and all(len(name) <= _TITLE_NAME_CHARS for name in names)
             who = " and ".join(plain(name, None) for name in names) if few else counted(len(names), "variant")
             findings.append(f"{who} {'is' if len(names) == 1 else 'are'} {word}")
     if not findings:
-        return f"Not enough evidence that anything differs from {short_name(baseline, TITLE_NAME_CHARS)}"
+        return f"Not enough evidence that anything differs from {short_name(baseline, _TITLE_NAME_CHARS)}"
     metrics = {row.metric.name for row in whole}
     where = f" on {plain(metrics.pop(), 40)}" if len(metrics) == 1 else ""
-    return f"{' and '.join(findings)} than {short_name(baseline, TITLE_NAME_CHARS)}{where}"
+    return f"{' and '.join(findings)} than {short_name(baseline, _TITLE_NAME_CHARS)}{where}"

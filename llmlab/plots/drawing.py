@@ -52,7 +52,7 @@ STYLE: Mapping[str, Any] = {
 }
 WIDTH_INCHES = 7.0
 LONGEST_LABEL_CHARS = 90
-TITLE_LINE_CHARS = 74
+_TITLE_LINE_CHARS = 74
 
 
 class Picture(Figure):
@@ -99,7 +99,7 @@ def beside(axes: Axes, text: str, at: tuple[float, float], *, colour: str, size:
 @styled()
 def titled(figure: Picture, text: str, *, alt: str) -> Picture:
     """The figure with its title (what was found, in at most three lines) and its words for who cannot see it."""
-    lines = wrapped(text, TITLE_LINE_CHARS, lines=3)
+    lines = wrapped(text, _TITLE_LINE_CHARS, lines=3)
     figure.suptitle(lines, x=0.01, ha="left", fontsize=11, fontweight="bold", color=COLOURS["black"])
     figure.alt = plain(alt, None)
     return figure
@@ -124,8 +124,8 @@ def told_apart(names: Sequence[str], longest: int) -> dict[str, str]:
         return short
     whole = [plain(name, None) for name in names]
     begin, end = _n_alike(whole), _n_alike([name[::-1] for name in whole])
-    own = {name: f"…{safe[begin : len(safe) - end]}…" for name, safe in zip(names, whole, strict=True)}
-    short = {name: text if len(text) <= longest else f"{text[: longest - 1]}…" for name, text in own.items()}
+    middles = {name: f"…{safe[begin : len(safe) - end]}…" for name, safe in zip(names, whole, strict=True)}
+    short = {name: text if len(text) <= longest else f"{text[: longest - 1]}…" for name, text in middles.items()}
     if len(set(short.values())) == len(short):
         return short
     return {name: f"{i}. {text[: longest - 4]}" for i, (name, text) in enumerate(short.items(), 1)}

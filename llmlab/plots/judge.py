@@ -12,7 +12,7 @@ from llmlab.plots.drawing import COLOURS, Picture, arms, picture, styled, titled
 from llmlab.results.results import Results
 from llmlab.stats.estimate import Estimate, mean_estimate, wilson_rate
 
-LENGTH_BINS = 4
+_LENGTH_BINS = 4
 
 
 @styled()
@@ -77,19 +77,19 @@ def swap_consistency(calibration: Calibration) -> Picture:
 def score_against_length(labels: Labels, results: Results, *, metric: str | None = None) -> Picture:
     """judge - people for each labelled answer against its words, with the mean and its 95% interval per quarter."""
     table = graded_frame(labels, results, metric=metric).dropna(subset=["human", "judge"])
-    if len(table) < 2 * LENGTH_BINS:
+    if len(table) < 2 * _LENGTH_BINS:
         raise ValueError(f"{len(table)} labelled answers are too few to show what length adds")
     words = table["words"].to_numpy(dtype=float)
     excess = (table["judge"].astype(float) - table["human"].astype(float)).to_numpy()
-    edges = np.unique(np.quantile(words, np.linspace(0, 1, LENGTH_BINS + 1)))
+    edges = np.unique(np.quantile(words, np.linspace(0, 1, _LENGTH_BINS + 1)))
     bins = np.clip(np.searchsorted(edges, words, side="right") - 1, 0, max(0, len(edges) - 2))
     figure, (axes,) = picture(height_inches=3.8)
     means = []
     jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
     axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
     axes.axhline(0, color=COLOURS["black"], linewidth=1)
-    for which in np.unique(bins):
-        of = bins == which
+    for bin_number in np.unique(bins):
+        of = bins == bin_number
         if of.sum() < 2:
             continue
         groups = table["cluster"].to_numpy()[of]

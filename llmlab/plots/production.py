@@ -27,10 +27,10 @@ from llmlab.stats.estimate import score_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_MOVES = 40
+_MOST_MOVES = 40
 _MOVES = {"promote": ("o", "blue"), "rollback": ("v", "vermillion"), "adopt": ("s", "purple"), "FORCED": ("X", "black")}
-Z_95 = 1.959964
-HOURLY_DAYS = 3.0  # traces of fewer days are drawn by the hour
+_Z_95 = 1.959964
+_HOURLY_DAYS = 3.0  # traces of fewer days are drawn by the hour
 _RATES = {
     "errors (%)": ("error_rate",),
     "refusals, guards (%)": ("refusal_rate", "guard_rate"),
@@ -49,7 +49,7 @@ def timeline(history: History, *, alias: str = "production") -> Picture:
     Raises:
         ValueError: the alias was never moved.
     """
-    moves = history.valid(alias)[-MOST_MOVES:]
+    moves = history.valid(alias)[-_MOST_MOVES:]
     if not moves:
         raise ValueError(f"{alias!r} of {history.name} was never moved (there are: {', '.join(history.aliases)})")
     figure, (axes,) = picture(height_inches=3.0)
@@ -186,7 +186,7 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     if frame.empty:
         raise ValueError("there is no request to draw")
     days = (frame["time"].max() - frame["time"].min()).total_seconds() / 86_400
-    hourly = days < HOURLY_DAYS
+    hourly = days < _HOURLY_DAYS
     period = frame["time"].dt.floor("h" if hourly else "D")
     figure, places = picture(height_inches=6.6, rows=4, columns=2, sharex=True)
     _draw_amounts(places, frame, period, hourly=hourly)
@@ -246,7 +246,7 @@ def _draw_rate(axes: Axes, frame: pd.DataFrame, period: pd.Series[Any], metric: 
     mean, n = by.mean(), by.count()
     if not n.any():  # nobody records it
         return
-    ends = np.array([score_interval(rate, count, Z_95) for rate, count in zip(mean, n, strict=True) if count]).reshape(
+    ends = np.array([score_interval(rate, count, _Z_95) for rate, count in zip(mean, n, strict=True) if count]).reshape(
         -1, 2
     )
     axes.fill_between(mean.index[n > 0], *(100 * ends.T), color=CYCLE[place], alpha=0.15, linewidth=0)

@@ -13,8 +13,8 @@ from llmlab.retrieval.variants import RunMetrics
 
 NAMES = {"P": "precision", "R": "recall", "HitRate": "questions with a hit", "Success": "questions with a hit"}
 LONGEST_NAME_CHARS = 24
-LEGEND_CHARS = 96  # side by side below a figure
-LABEL_GAP = 0.055  # of the panel's height, between the names at the ends of two lines
+_LEGEND_CHARS = 96  # side by side below a figure
+_LABEL_GAP = 0.055  # of the panel's height, between the names at the ends of two lines
 
 
 @styled()
@@ -72,7 +72,7 @@ def losses(attribution: Attribution) -> Picture:
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"share of the cases (%), with {attribution.level:.0%} intervals; numbers are cases")
-    columns = LEGEND_CHARS // (max(map(len, called.values())) + 6)
+    columns = _LEGEND_CHARS // (max(map(len, called.values())) + 6)
     figure.legend(loc="outside lower left", ncols=min(columns, len(variants)), fontsize=9, frameon=False)
     return titled(figure, _loss_title(attribution), alt=f"What became of the cases. {attribution._sentence()}")
 
@@ -108,7 +108,7 @@ def _label_ends(axes: Axes, measured: RunMetrics, name: str, ks: Sequence[int]) 
     lowest = 0.0
     for value, variant, colour in sorted(ends):
         at = max(value, lowest)
-        lowest = at + LABEL_GAP * top
+        lowest = at + _LABEL_GAP * top
         beside(axes, called[variant], (max(ks), at), colour=colour, size=9)
 
 

@@ -333,8 +333,8 @@ class RolloutReceipt(Shown, Sealed):
         """
         again = decision.receipt()
         around = {"commit", "dirty", "author", "ci", "versions", "format", "notes"}
-        asked = (name for name in type(self).model_fields if name not in around)
-        return tuple(name for name in asked if getattr(again, name) != getattr(self, name))
+        compared = (name for name in type(self).model_fields if name not in around)
+        return tuple(name for name in compared if getattr(again, name) != getattr(self, name))
 
     def _rows(self) -> list[dict[str, object]]:
         return [

@@ -266,16 +266,16 @@ def tree(flat: Mapping[str, Any]) -> dict[str, Any]:
         *outer, last = str(name).split(".")[:DEEPEST]
         place = nested
         for part in outer:
-            there = place.setdefault(part, {})
-            if not isinstance(there, dict):
-                there = place[part] = {"": there}
-            place = there
+            child = place.setdefault(part, {})
+            if not isinstance(child, dict):
+                child = place[part] = {"": child}
+            place = child
         value = tree(value) if isinstance(value, Mapping) else value
         if isinstance(value, list):
             value = [tree(part) if isinstance(part, Mapping) else part for part in value]
-        there = place.get(last)
-        if isinstance(there, dict):
-            there |= value if isinstance(value, dict) else {"": value}
+        child = place.get(last)
+        if isinstance(child, dict):
+            child |= value if isinstance(value, dict) else {"": value}
         else:
             place[last] = value
     listed: dict[str, Any] = _listed(nested)

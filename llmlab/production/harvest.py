@@ -190,15 +190,15 @@ def _groups(
     left_out = {"asked in the golden set already": 0, "an example of a prompt": 0, "no inputs were recorded": 0}
     groups: dict[str, list[int]] = {}
     for row, trace in enumerate(traces):
-        asked = signature(trace.inputs)
+        question_key = signature(trace.inputs)
         if not trace.inputs:
             left_out["no inputs were recorded"] += 1
-        elif asked in known:
+        elif question_key in known:
             left_out["asked in the golden set already"] += 1
-        elif asked in shown:
+        elif question_key in shown:
             left_out["an example of a prompt"] += 1
         else:
-            groups.setdefault(asked, []).append(row)
+            groups.setdefault(question_key, []).append(row)
     return list(groups.values()), left_out
 
 

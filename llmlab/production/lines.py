@@ -241,7 +241,7 @@ def _columns(block: bytes) -> Any:
     if "signals" in table.column_names and not pa.types.is_null(kind := table.schema.field("signals").type):
         if not pa.types.is_struct(kind):
             raise pa.ArrowInvalid("signals that are no object")
-        signals |= {f"{SIGNAL}{part.name}": pc.struct_field(table["signals"], i) for i, part in enumerate(kind)}
+        signals |= {f"{SIGNAL}{field.name}": pc.struct_field(table["signals"], i) for i, field in enumerate(kind)}
     for name, column in signals.items():
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int64())

@@ -57,9 +57,9 @@ class Enrolment(Strict):
     hours: Annotated[float, Field(gt=0)] | None = None
 
 
-def _steps(given: Any) -> Any:
+def _steps(value: Any) -> Any:
     """One share for good, as 20%, is one step."""
-    return ({"share": given},) if isinstance(given, (str, int, float)) else given
+    return ({"share": value},) if isinstance(value, (str, int, float)) else value
 
 
 class Outcome(Strict):

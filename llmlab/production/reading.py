@@ -70,29 +70,29 @@ def from_table(frame: pd.DataFrame, mapping: dict[str, str]) -> tuple[pd.DataFra
         raise ValueError(f"{unknown[0]!r} is no field of a trace (there are: {', '.join(ours)}, {SIGNAL}NAME)")
     if missing := [column for column in mapping.values() if column not in frame]:
         raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
-    own = {str(name): str(name) for name in frame if str(name) in ours or str(name).startswith(SIGNAL)}
-    columns = {**own, **mapping}
+    known_columns = {str(name): str(name) for name in frame if str(name) in ours or str(name).startswith(SIGNAL)}
+    columns = {**known_columns, **mapping}
     if "time" not in columns:
         raise DataError("no column says when a request began; name it: mapping={'time': ...}")
     cells = {name: frame[column].astype(object).where(frame[column].notna(), None) for name, column in columns.items()}
     rows = (dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True))
-    named = ({"request_id": f"row-{number}", **row} for number, row in enumerate(rows, start=1))
-    return from_objects(named, name=OWN, place="row")
+    identified = ({"request_id": f"row-{number}", **row} for number, row in enumerate(rows, start=1))
+    return from_objects(identified, name=OWN, place="row")
 
 
 def _listed(paths: Sequence[str | Path]) -> list[Path]:
     """The files that are meant, each once; FileRuleError where one names none."""
     files: list[Path] = []
     for path in paths:
-        there = located(path)
-        if there.is_dir():
-            some = [file for file in sorted(there.rglob("*")) if file.is_file()]
+        target = located(path)
+        if target.is_dir():
+            some = [file for file in sorted(target.rglob("*")) if file.is_file()]
             meant = [file for file in some if file.suffix in ENDINGS]
             meant = meant or [file for file in some if set(file.suffixes) & set(ENDINGS)]  # told as compressed
-        elif glob.has_magic(str(path)) and not there.exists():
+        elif glob.has_magic(str(path)) and not target.exists():
             meant = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207  # the pattern may be absolute
         else:
-            meant = [there] if there.is_file() else []
+            meant = [target] if target.is_file() else []
         if not meant:
             raise FileRuleError("no trace file is there (*.jsonl, *.parquet, *.csv)", path=path)
         files += meant

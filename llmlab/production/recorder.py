@@ -363,7 +363,9 @@ class Recorder:
                 self._day = day
             if fcntl is None:
                 return self._file
+            # Shared, since O_APPEND keeps the lines of several writers apart; only `forget` locks them out (LOCK_EX).
             fcntl.flock(self._file, fcntl.LOCK_SH)
+            # Without a link it was replaced between open and lock: a line written to it would be gone.
             if os.fstat(self._file).st_nlink:
                 return self._file
             self._day = ""
@@ -454,6 +456,7 @@ def _without(path: Path, requests: set[str]) -> int:
                 else:
                     kept.write(line)
             kept.flush()
+            # On disk before it takes the old file's name: a crash must not leave an empty file in its place.
             os.fsync(kept.fileno())
     return gone
 

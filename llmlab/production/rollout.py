@@ -104,6 +104,7 @@ class Rollout(Shown):
             raise TypeError(f"unit == {unit!r}, must be a text: 7 and '7' would be two units to other services")
         if (arm := self._testers.get(unit)) is not None:
             return arm
+        # A copy, because the policy's name was hashed once for all units and `update` changes what it is called on.
         digest = self._salt.copy()
         digest.update(unit.encode("utf-8", "surrogatepass"))
         first, second = _PLACES(digest.digest())

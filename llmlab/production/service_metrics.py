@@ -155,8 +155,8 @@ def _new_codes(frame: pd.DataFrame) -> dict[str, int]:
     if last - first <= DAY:
         return {}
     failed = frame[frame["error_code"] != ""]
-    seen = failed.groupby("error_code")["time"].agg(["min", "count"])
-    new = seen[seen["min"] > last - DAY]
+    per_code = failed.groupby("error_code")["time"].agg(["min", "count"])
+    new = per_code[per_code["min"] > last - DAY]
     return {str(code): int(n) for code, n in new["count"].items()}
 
 
@@ -194,11 +194,11 @@ def _tokens(part: pd.DataFrame) -> Iterator[Figure]:
     yield _figure("tokens cached", numbers_of(part, "cached_tokens"), np.sum, "tokens")
     took = numbers_of(part, "latency_s")
     yield _quantile("tokens per second p50", answered / np.where(took > 0, took, np.nan), 0.5)
-    room = numbers_of(part, "context_tokens")
-    if np.isnan(room).any():  # as the price list says of the model that answered
+    window = numbers_of(part, "context_tokens")
+    if np.isnan(window).any():  # as the price list says of the model that answered
         listed = {name: context_tokens(name) or np.nan for name in part["served_model"].unique() if name}
-        room = np.where(np.isnan(room), part["served_model"].map(listed).to_numpy(float, na_value=np.nan), room)
-    yield _quantile("context used p95", sent / np.where(room > 0, room, np.nan), 0.95, "share")
+        window = np.where(np.isnan(window), part["served_model"].map(listed).to_numpy(float, na_value=np.nan), window)
+    yield _quantile("context used p95", sent / np.where(window > 0, window, np.nan), 0.95, "share")
 
 
 def _costs(part: pd.DataFrame) -> Iterator[Figure]:

@@ -91,8 +91,8 @@ class Traces(Shown):
         if on not in frame or on not in self.frame:
             raise DataError(f"signals are joined on {on!r}, which the table and the traces must both have")
         try:
-            named = {name: f"{SIGNAL}{str(name).removeprefix(SIGNAL)}" for name in frame.columns if name != on}
-            numbers = frame.rename(columns=named).astype(dict.fromkeys(named.values(), float))
+            renamed = {name: f"{SIGNAL}{str(name).removeprefix(SIGNAL)}" for name in frame.columns if name != on}
+            numbers = frame.rename(columns=renamed).astype(dict.fromkeys(renamed.values(), float))
         except (TypeError, ValueError) as error:
             raise DataError(f"a signal is a number for each request: {error}") from None
         joined, unknown = with_signals(self.frame, numbers, on=on)

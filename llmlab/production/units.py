@@ -227,10 +227,10 @@ class Enrolled:
     ) -> tuple[ArmUnits, ArmUnits] | None:
         """Requests without a value; a failed one has nothing but its time to tell."""
         failed = np.asarray(_SHARES["error_rate"](self.frame), dtype=np.float64)[self.rows] > 0
-        asked = ~young if outcome.metric == "latency_s" else ~young & ~failed
-        if outcome.per == "unit" or not (asked & ~known).any():
+        expected = ~young if outcome.metric == "latency_s" else ~young & ~failed
+        if outcome.per == "unit" or not (expected & ~known).any():
             return None
-        return self._by_arm(self._summed(asked & ~known), self._summed(asked))
+        return self._by_arm(self._summed(expected & ~known), self._summed(expected))
 
 
 def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> Enrolled:
@@ -247,7 +247,7 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
     is_candidate = _equals(frame["arm"], "candidate")
     ours = _equals(frame["rollout"], policy.name) & (is_candidate | _equals(frame["arm"], "baseline"))
     units, future, timeless = frame["unit_id"].fillna(""), time_s > now_s, np.isnan(time_s)
-    testers = [unit for named in policy.overrides.values() for unit in named]
+    testers = [unit for members in policy.overrides.values() for unit in members]
     nobody, tester = _equals(units, ""), units.isin(testers).to_numpy(dtype=bool)
     keep = ours & ~future & ~nobody & ~tester & ~timeless
     left_out = {

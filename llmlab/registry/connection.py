@@ -63,11 +63,11 @@ class Version(Shown):
     @classmethod
     def of(cls, held: Any, *, page: str) -> Version:
         """The value of what MLflow returns; `page` is that of its model."""
-        named = ("digest", "bundle_version", "gate", "receipt", "index_digest")
+        tag_names = ("digest", "bundle_version", "gate", "receipt", "index_digest")
         return cls(
             name=held.name,
             number=int(held.version),
-            **{tag: held.tags.get(tag, "") for tag in named},
+            **{tag: held.tags.get(tag, "") for tag in tag_names},
             aliases=tuple(held.aliases),
             run_id=held.run_id or "",
             source=held.source,
@@ -190,17 +190,18 @@ def open_registry(root: Path | None = None, *, light: bool = False) -> Registry:
     return Registry(store=store, uri=uri or store.uri)
 
 
-def retried(write: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:
-    """What `write(*arguments, **named)` returns, tried again while another writer holds the database.
+def retried(write: Callable[..., Answer], *arguments: Any, **keywords: Any) -> Answer:
+    """What `write(*arguments, **keywords)` returns, tried again while another writer holds the database.
 
     A clash writes nothing.
     """
     for attempt in range(RETRIES):
         try:
-            return write(*arguments, **named)
+            return write(*arguments, **keywords)
         except store_errors() as error:
             if attempt == RETRIES - 1 or not any(clash in str(error) for clash in _CLASHES):
                 raise
+            # Waits at random, so that two writers that clashed do not clash again in step.
             time.sleep(random.uniform(0.01, 0.05) * 2**attempt)
     raise AssertionError("unreachable")  # the last attempt returned or raised
 

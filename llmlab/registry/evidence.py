@@ -121,17 +121,17 @@ def check(claim: Claim, evidence: Callable[[Receipt], Evidence]) -> tuple[list[s
     That is the digests of receipt, policy, golden set and evidence: of all that was read. `evidence` gives what to
     check the receipt by.
     """
-    named: dict[str, str] = {}
+    digests: dict[str, str] = {}
     try:
         receipt = read_receipt(claim.registry, claim.version)
         if receipt is None:
-            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], named
-        named = {"receipt": receipt.digest}
+            return ["it has no receipt: gate it, and `llmlab register BUNDLE.yaml --receipt FILE`"], digests
+        digests = {"receipt": receipt.digest}
         return _objections(claim, evidence(receipt))
     except (DataError, FileRuleError, RegistryError, StoreError) as error:  # then force still moves the alias
-        return [str(error)], named
+        return [str(error)], digests
     except ValueError as error:  # it names a baseline that the cases do not have, or a holdout that they cannot give
-        return [f"it cannot be decided again: {error}"], named
+        return [f"it cannot be decided again: {error}"], digests
 
 
 def _objections(claim: Claim, evidence: Evidence) -> tuple[list[str], dict[str, str]]:
@@ -147,14 +147,14 @@ def _objections(claim: Claim, evidence: Evidence) -> tuple[list[str], dict[str, 
         against.append(f"the cases that it rests on cannot be read: {error}")
     else:
         results, earlier = read[0], next(iter(read[1:]), None)
-        own = [run for run in runs if run.data.tags.get("variant") == receipt.candidate]
-        decided, signed = _where_decided(registry, own, receipt)
+        candidate_runs = [run for run in runs if run.data.tags.get("variant") == receipt.candidate]
+        decided, signed = _where_decided(registry, candidate_runs, receipt)
         if not signed:
             against.append("its decision is not signed by the key in LLMLAB_SIGNING_KEY: gate in CI")
         if decided is None:
             how = "with the ledger (notebook 05, `llmlab gate --ledger`)"
             against.append(f"no gate logged this decision: gate again, {how}")
-        against += _broken_rules(claim, evidence.policy, decided or receipt, own)
+        against += _broken_rules(claim, evidence.policy, decided or receipt, candidate_runs)
         against += _otherwise_made(runs, results)
         against += _recomputed(evidence, results, earlier, root)
         against += [differs for part in read for differs in _rescored(evidence, part)]
@@ -162,8 +162,8 @@ def _objections(claim: Claim, evidence: Evidence) -> tuple[list[str], dict[str, 
         against += grown
         read += [newer] if newer is not None else []
     golden = receipt.golden_digest if evidence.golden is None else evidence.golden.digest
-    named = {"receipt": receipt.digest, "policy": evidence.policy.digest, "golden": golden}
-    return against, {**named, "evidence": sha256(json.dumps([named, *(part.digest for part in read)]))}
+    digests = {"receipt": receipt.digest, "policy": evidence.policy.digest, "golden": golden}
+    return against, {**digests, "evidence": sha256(json.dumps([digests, *(part.digest for part in read)]))}
 
 
 def _of_the_receipt(evidence: Evidence, version: Version) -> Iterator[str]:
@@ -220,18 +220,18 @@ def _otherwise_made(runs: Sequence[Any], results: Results) -> Iterator[str]:
             yield f"scorers, judges or index of {variant} are not those that its run logged"
 
 
-def _where_decided(registry: Registry, own: Sequence[Any], receipt: Receipt) -> tuple[Receipt | None, bool]:
+def _where_decided(registry: Registry, candidate_runs: Sequence[Any], receipt: Receipt) -> tuple[Receipt | None, bool]:
     """The receipt with commit, author, CI and date as the candidate's runs logged them, None where none did.
 
     And whether they were signed as the key here signs, if there is one.
     """
-    for run in own:
+    for run in candidate_runs:
         if text := run.data.tags.get(origin_tag(receipt)):
             facts = json.loads(text)
             signed = facts.pop("signature", "")
             decided = receipt.model_copy(update=facts)
             return decided, not is_forged(signed_text(decided), signed)
-    for run in own:  # before 0.2 a run kept one receipt and no tags
+    for run in candidate_runs:  # before 0.2 a run kept one receipt and no tags
         if "gate" in run.data.tags and not any(tag.startswith(ORIGIN_TAG) for tag in run.data.tags):
             text = text_of(registry, run.info.run_id, "gate/receipt.json", what="the receipt that the run logged")
             logged = Receipt.from_json(text)
@@ -249,14 +249,14 @@ def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, r
     if receipt.candidate not in results.bundles:
         yield f"the logged cases have no variant {receipt.candidate!r}, which it calls its candidate"
         return
-    named = set(receipt.passports.values())
+    passport_digests = set(receipt.passports.values())
     decision = evidence.policy.decide(
         results,
         candidate=receipt.candidate,
         baseline=receipt.baseline or None,
         anchor=receipt.anchor or None,
         looks=ledger(evidence.policy, results.bundles[receipt.candidate], root=root),
-        passports=[passport for passport in evidence.passports if passport.digest in named],
+        passports=[passport for passport in evidence.passports if passport.digest in passport_digests],
         baseline_results=earlier,
         now=receipt.decided_at(),
     )
@@ -284,7 +284,7 @@ def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
     """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
     if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
         return
-    known = {name: getattr(scorers, name) for name in scorers.__all__} | {own.name: own for own in evidence.made}
+    known = {name: getattr(scorers, name) for name in scorers.__all__} | {made.name: made for made in evidence.made}
     for metric in evidence.policy.metrics:
         shipped = known.get(metric) if metric in results.metrics else None
         if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:
@@ -340,11 +340,11 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     """
     receipt, policy = evidence.receipt, evidence.policy
     names = {bundle.digest: name for name, bundle in results.bundles.items()}
-    part = results.only(cases=added)
+    added_results = results.only(cases=added)
     candidate, where = names[receipt.bundle_digest], f"on the {len(added)} cases added since"
     below_par = []
     for floor in policy.floors:
-        mean = _floor_mean(policy, part, floor, candidate)
+        mean = _floor_mean(policy, added_results, floor, candidate)
         low = -math.inf if floor.at_least is None else floor.at_least
         high = math.inf if floor.at_most is None else floor.at_most
         if not low <= mean <= high:
@@ -353,7 +353,7 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
         labels = policy.judge.model_copy(update={"labels_at_least": 2})
         lenient = policy.model_copy(update={"minimum_cases": 2, "categories": None, "anchor": None, "judge": labels})
         decision = lenient.decide(
-            part,
+            added_results,
             candidate=candidate,
             baseline=names.get(receipt.baseline_digest),
             passports=evidence.passports,
@@ -364,17 +364,17 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     return below_par
 
 
-def _floor_mean(policy: GatePolicy, part: Results, floor: Floor, candidate: str) -> float:
+def _floor_mean(policy: GatePolicy, results: Results, floor: Floor, candidate: str) -> float:
     """The candidate's mean as the floor reads it: raw, or corrected where labels of these cases can do that.
 
     Cases count by their weight, and what is unscored at its worst; where nothing bounds that, there is no value: the
     worst seen of so few cases says little.
     """
-    if policy.is_corrected(floor, judges_of(policy, part)) and floor.metric in part.labels_digests:
-        value = part.labelled(floor.metric).mean(candidate).corrected.value
+    if policy.is_corrected(floor, judges_of(policy, results)) and floor.metric in results.labels_digests:
+        value = results.labelled(floor.metric).mean(candidate).corrected.value
         if value is not None:
             return value
-    table = part.table(floor.metric, aggregation=policy.aggregation if floor.metric in part.metrics else "mean")
+    table = results.table(floor.metric, aggregation=policy.aggregation if floor.metric in results.metrics else "mean")
     column = table.column(candidate)
     low, high = table.pessimistic([column]) or (table.values[:, [column]],) * 2
     values, worst = (high, math.inf) if floor.at_least is None else (low, -math.inf)

@@ -169,9 +169,9 @@ class FileRegistry:
 
     @staticmethod
     def _entity(database: sqlite3.Connection, row: sqlite3.Row) -> Any:
-        which = (row["name"], row["version"])
-        tags = database.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", which)
-        aliases = database.execute("SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?", which)
+        key = (row["name"], row["version"])
+        tags = database.execute("SELECT key, value FROM model_version_tags WHERE name = ? AND version = ?", key)
+        aliases = database.execute("SELECT alias FROM registered_model_aliases WHERE name = ? AND version = ?", key)
         return _version_of({**row, "tags": map(dict, tags), "aliases": (alias for (alias,) in aliases)})
 
 
@@ -198,8 +198,8 @@ class ServerRegistry:
     def search_model_versions(
         self, filter_string: str, *, max_results: int, order_by: Sequence[str], page_token: str | None
     ) -> Page:
-        asked = {"filter": filter_string, "max_results": max_results, "order_by": order_by}
-        answer = self._ask("model-versions/search", **asked, **({"page_token": page_token} if page_token else {}))
+        query = {"filter": filter_string, "max_results": max_results, "order_by": order_by}
+        answer = self._ask("model-versions/search", **query, **({"page_token": page_token} if page_token else {}))
         page = Page(map(_version_of, answer.get("model_versions", ())))
         page.token = answer.get("next_page_token", "")
         return page
@@ -259,9 +259,9 @@ def _refusal(error: urllib.error.HTTPError) -> OSError:
 
 
 def _version_of(held: Mapping[str, Any]) -> Any:
-    named = {name: held.get(name, "") for name in ("name", "version", "source", "run_id")}
+    fields = {name: held.get(name, "") for name in ("name", "version", "source", "run_id")}
     tags = {tag["key"]: tag.get("value", "") for tag in held.get("tags", ())}
-    return SimpleNamespace(**named, tags=tags, aliases=list(held.get("aliases", ())))
+    return SimpleNamespace(**fields, tags=tags, aliases=list(held.get("aliases", ())))
 
 
 def _schema(path: Path) -> str:

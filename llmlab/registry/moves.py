@@ -289,10 +289,11 @@ def _point(registry: Registry, history: History, alias: str) -> None:
     while True:
         last = history.last(alias)
         assert last is not None  # noqa: S101  # the caller wrote or saw a valid move
-        there = registry.version(name, last.version) is not None  # deleted after it was finished: the audit tells
+        exists = registry.version(name, last.version) is not None  # deleted after it was finished: the audit tells
         with reported(f"{alias!r} of {name!r} cannot be set to version {last.version} (the next command finishes it)"):
-            if there:
+            if exists:
                 retried(registry.client.set_registered_model_alias, name, alias, str(last.version))
+        # Who moved it while it was set may have been overwritten: then the later move is set again.
         history = read_history(registry, name, known=history)
         newest = history.last(alias)
         if newest is not None and newest.number == last.number:

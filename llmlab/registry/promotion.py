@@ -62,9 +62,9 @@ def promote(
         checked["experiment"] = folder.as_posix()
     if "evidence" in checked:
         against += _expired(bundle, Path(experiment))
-    listed, which = "; ".join(against), f"version {target.number} of {target.name}"
+    listed, subject = "; ".join(against), f"version {target.number} of {target.name}"
     if against and not force:
-        raise RegistryError(f"{which} cannot become {alias}: {listed.rstrip('.')}. Nothing was moved")
+        raise RegistryError(f"{subject} cannot become {alias}: {listed.rstrip('.')}. Nothing was moved")
     if not against and (receipt := read_receipt(registry, target)) is not None:
         stamped(registry, target, bundle, receipt, checked=True)
     why, outcome = (f"{reason} [AGAINST: {listed}]", "does not hold") if against else (reason, "holds")

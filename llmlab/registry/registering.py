@@ -69,17 +69,17 @@ def read_receipt(registry: Registry, version: Version) -> Receipt | None:
         return None
     receipt = Receipt.from_json(artifact(registry, version, _receipt_path(version.receipt)))
     if receipt.digest != version.receipt:
-        which = f"the receipt of version {version.number} of {version.name!r}"
+        subject = f"the receipt of version {version.number} of {version.name!r}"
         differs = f"has digest {receipt.digest[:8]}, the version's tag says {version.receipt[:8]}"
-        raise RegistryError(f"{which} {differs}: one of them was edited")
+        raise RegistryError(f"{subject} {differs}: one of them was edited")
     _check_receipt(receipt, version.digest)
     return receipt
 
 
 def _check_receipt(receipt: Receipt, digest: str) -> None:
     if receipt.bundle_digest != digest:
-        which = f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this one is {digest[:8]}"
-        raise RegistryError(f"{which}: gate this bundle")
+        subject = f"the receipt is for the bundle {receipt.bundle_digest[:8]}, this one is {digest[:8]}"
+        raise RegistryError(f"{subject}: gate this bundle")
 
 
 def _create(registry: Registry, bundle: Bundle, root: Path | None) -> Version:
@@ -219,8 +219,8 @@ def _card(bundle: Bundle, receipt: Receipt | None, *, registered: str, checked: 
         markdown(registered, None),
     ]
     head = "\n\n".join(part for part in parts if part)
-    room = min(LONGEST_PROMPT_CHARS, LONGEST_CARD_CHARS - len(head) - 300)
-    return scrub(f"{head}\n\n{_prompt(bundle, max(room, 0))}")[:LONGEST_CARD_CHARS]
+    room_chars = min(LONGEST_PROMPT_CHARS, LONGEST_CARD_CHARS - len(head) - 300)
+    return scrub(f"{head}\n\n{_prompt(bundle, max(room_chars, 0))}")[:LONGEST_CARD_CHARS]
 
 
 def _judged(receipt: Receipt, checked: bool) -> str:
@@ -249,9 +249,9 @@ def _conditions(receipt: Receipt) -> str:
     return "\n".join([*header, *(f"| {'&nbsp; | '.join(markdown(cell, None) for cell in row)} |" for row in rows)])
 
 
-def _prompt(bundle: Bundle, room: int) -> str:
+def _prompt(bundle: Bundle, room_chars: int) -> str:
     blocks = []
     for title, text in (("System", bundle.prompt.system), ("Template", bundle.prompt.template)):
-        cut = f"{text[: room // 2]}… ({len(text):,} characters; the whole is in bundle.json)"
-        blocks += [f"**{title}**\n\n{markdown_block(cut if len(text) > room // 2 else text)}"] if text else []
+        cut = f"{text[: room_chars // 2]}… ({len(text):,} characters; the whole is in bundle.json)"
+        blocks += [f"**{title}**\n\n{markdown_block(cut if len(text) > room_chars // 2 else text)}"] if text else []
     return "\n\n".join(blocks)

@@ -47,8 +47,8 @@ def history(name: str, *, root: Path | None = None) -> History:
     registry = open_registry(root, light=True)
     registry.known_model(name)
     past = settle(registry, name)
-    there = {version.number for version in registry.versions(name)}
-    deleted = frozenset({move.version for move in past.moves} - there)
+    existing = {version.number for version in registry.versions(name)}
+    deleted = frozenset({move.version for move in past.moves} - existing)
     return replace(past, pointed=pointed(registry, name), deleted=deleted)
 
 

@@ -96,6 +96,7 @@ def load(reference: str, *, require_receipt: bool = False, max_age_s: float = 30
             asking = _ask_beside(key, known, root)
         if known is not None and is_good and max_age_s > 0:
             return _said(key, known)
+    # Waited for without the lock, which the answering thread takes and other references need.
     return _said(key, asking.result())
 
 

@@ -366,11 +366,11 @@ def _case_rows(
     by_id = results.golden.by_id if results.golden else {}
     rows = []
     for case_id in case_ids:
-        relevant, asked = by_id[case_id].relevant, by_id[case_id].asked
+        relevant, question = by_id[case_id].relevant, by_id[case_id].asked
         wanted = ", ".join(sorted(relevant, key=lambda doc_id: -relevant[doc_id]))
         for place, variant in enumerate(variants):
             answer = first.get((variant, case_id))
-            row: dict[str, object] = {"case": case_id, "question": "" if place else asked}
+            row: dict[str, object] = {"case": case_id, "question": "" if place else question}
             row["should be fetched"] = "" if place else wanted
             if len(variants) > 1:
                 row["variant"] = variant

@@ -176,8 +176,8 @@ class RetrievalMetrics(Shown):
             mean = self.estimate(measure)
             row = {"measure": str(measure), "mean": mean.interval(), "queries": mean.n, "unjudged": unjudged}
             if self.n_without_relevant:
-                which = "with a relevant document" if self.topics == "judged" else "judged, as trec_eval -c"
-                row[f"mean over {self.n_other:,} {which}"] = self.other_mean(measure)
+                kind = "with a relevant document" if self.topics == "judged" else "judged, as trec_eval -c"
+                row[f"mean over {self.n_other:,} {kind}"] = self.other_mean(measure)
             rows.append(row)
         return rows
 
@@ -286,8 +286,8 @@ def parse_measure(text: str | Measure) -> Measure:
 def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) -> Floats:
     """One value per query, in [0, 1]."""
     n, cutoff = len(judgements.query_ids), measure.cutoff or DEEPEST
-    seen = (ranking.relevance > 0) & (ranking.rank < cutoff)
-    query, rank = ranking.query[seen], ranking.rank[seen]
+    relevant = (ranking.relevance > 0) & (ranking.rank < cutoff)
+    query, rank = ranking.query[relevant], ranking.rank[relevant]
     hits = np.bincount(query, minlength=n).astype(float)
     n_relevant = np.bincount(judgements.query[judgements.relevance > 0], minlength=n)
     if measure.name == "P":
@@ -304,7 +304,7 @@ def _values(measure: Measure, judgements: Judgements, ranking: JudgedRanking) ->
         return _sums(query, (hit_number + 1) / (rank + 1), n) / n_relevant
     best = (judgements.relevance > 0) & (judgements.rank < cutoff)
     ideal = _dcg(measure, judgements.query[best], judgements.rank[best], judgements.relevance[best], n)
-    gain = _dcg(measure, query, rank, ranking.relevance[seen], n)
+    gain = _dcg(measure, query, rank, ranking.relevance[relevant], n)
     return np.minimum(gain / ideal, 1.0)  # only rounding can lift it above 1
 
 

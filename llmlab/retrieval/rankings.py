@@ -143,14 +143,14 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
     Raises:
         DataError: a missing column or id, a score that is not finite, or ids of another type than in the judgements.
     """
-    query_ids, doc_ids, score, named = _columns(run, number="score")
+    query_ids, doc_ids, score, all_query_ids = _columns(run, number="score")
     # The run's queries are numbered as they come, and the judgements after them: cheaper than to sort the run's rows.
     query, distinct_ids = encode(query_ids)
     known = _codes_in(distinct_ids, judgements.known_query_ids, what="query ids")
     _require_same_type(doc_ids, judgements.doc_ids, what="document ids")
     # A query without judgements has code -1, and so reads the -1 at the end.
     own = np.append(judgements.position, -1)[known]
-    n, asked, judged = len(judgements.query_ids), _renumbered(judgements, own), own[query] >= 0
+    n, judgements_of_run, judged = len(judgements.query_ids), _renumbered(judgements, own), own[query] >= 0
     if judged.sum() < MOSTLY * len(query) or bool((query[1:] < query[:-1]).any()):
         rows = np.argsort(query, kind="stable")  # each query's together
         rows = rows[judged[rows]]
@@ -158,7 +158,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
         score = None if score is None else score[rows]
 
     def ranked(part: slice) -> tuple[Ints, Ints, Floats, Ints]:
-        return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], asked, ties)
+        return _ranked_part(query[part], doc_ids[part], None if score is None else score[part], judgements_of_run, ties)
 
     none = np.zeros(0, np.int64)
     # a part of nothing ahead, because a run without judged queries has no other to join
@@ -170,8 +170,8 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
     depth -= np.bincount(again, minlength=n)
     by_query = np.argsort(own[judged_query], kind="stable")
     n_named = n_returned = int((depth > 0).sum())
-    if named is not None:
-        places = _codes_in(named, judgements.known_query_ids, what="query ids")
+    if all_query_ids is not None:
+        places = _codes_in(all_query_ids, judgements.known_query_ids, what="query ids")
         n_named = int((judgements.position[places[places >= 0]] >= 0).sum())
     return JudgedRanking(
         query=own[judged_query][by_query],
@@ -221,10 +221,10 @@ def id_array(values: Any, *, what: str) -> pa.Array:
 
 def encode(ids: pa.Array) -> tuple[Ints, pa.Array]:
     """A code from 0 for each id, in order of first appearance, and the distinct ids."""
-    runs = pc.run_end_encode(ids, run_end_type=pa.int64())  # rows of a query stand together
-    encoded = runs.values.dictionary_encode()
+    blocks = pc.run_end_encode(ids, run_end_type=pa.int64())  # rows of a query stand together
+    encoded = blocks.values.dictionary_encode()
     starts = np.zeros(len(ids) + 1, np.int64)
-    starts[runs.run_ends.to_numpy()] = 1
+    starts[blocks.run_ends.to_numpy()] = 1
     run = np.cumsum(starts[:-1])
     if len(encoded.dictionary) == len(encoded):  # no id comes back after another: the run is the code
         return run, encoded.dictionary
@@ -312,19 +312,19 @@ def _ranked_part(
     order = np.arange(len(group)) if score is None else _ranked(group, -score, lambda rows: ties(rows, doc_ids))
     again = group[:0]
     pairs = _pair_keys(group, doc_ids)[order]
-    place, found = _places(_pair_keys(asked, asked_ids), pairs)
-    same = (group[place] == asked[found]).all() and doc_ids.take(pa.array(order[place])).equals(
-        asked_ids.filter(pa.array(found))
+    place, is_found = _places(_pair_keys(asked, asked_ids), pairs)
+    same = (group[place] == asked[is_found]).all() and doc_ids.take(pa.array(order[place])).equals(
+        asked_ids.filter(pa.array(is_found))
     )
     if not same or _any_twice(pairs):  # a document came twice, or two keys collided
         keys, wanted = _exact_pair_keys(group, doc_ids, asked, asked_ids)
         new = np.zeros(len(order), np.bool_)
         new[np.unique(keys[order], return_index=True)[1]] = True
         again, group, order = group[~new] + first, group[new], order[new]
-        place, found = _places(wanted, keys[order])
+        place, is_found = _places(wanted, keys[order])
     by_rank = np.argsort(place)
     place = place[by_rank]
-    return group[place] + first, place_in_group(group)[place], judgements.relevance[part][found][by_rank], again
+    return group[place] + first, place_in_group(group)[place], judgements.relevance[part][is_found][by_rank], again
 
 
 def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt.NDArray[np.bool_]]:
@@ -334,9 +334,9 @@ def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt
     near = np.flatnonzero(slots[keys >> 48])
     by_key = near[np.argsort(keys[near])]
     at = np.searchsorted(keys[by_key], wanted)
-    found = np.append(keys[by_key], keys[:1])[at] == wanted
-    found &= at < len(by_key)
-    return by_key[at[found]], found
+    is_found = np.append(keys[by_key], keys[:1])[at] == wanted
+    is_found &= at < len(by_key)
+    return by_key[at[is_found]], is_found
 
 
 def _any_twice(keys: npt.NDArray[np.uint64]) -> bool:
@@ -393,9 +393,9 @@ def _columns(table: Any, *, number: str) -> tuple[pa.Array, pa.Array, Floats | N
 
 
 def _from_mapping(table: Mapping[Any, Any], number: str) -> tuple[pa.Array, pa.Array, Floats | None, pa.Array]:
-    named = id_array(list(table), what="query ids")
+    all_ids = id_array(list(table), what="query ids")
     sizes = np.fromiter(map(len, table.values()), np.int64, len(table))
-    query_ids = named.take(pa.array(np.repeat(np.arange(len(table)), sizes)))
+    query_ids = all_ids.take(pa.array(np.repeat(np.arange(len(table)), sizes)))
     doc_ids = id_array(list(chain.from_iterable(table.values())), what="document ids")
     scored = [isinstance(documents, Mapping) for documents in table.values()]
     if not all(scored):
@@ -403,8 +403,8 @@ def _from_mapping(table: Mapping[Any, Any], number: str) -> tuple[pa.Array, pa.A
             raise DataError("some queries have scores and others a plain list of documents; give all of them one form")
         if any(isinstance(documents, str) for documents in table.values()):
             raise TypeError("a query's documents are one text, must be a list of document ids")
-        return query_ids, doc_ids, None, named
-    return query_ids, doc_ids, _finite(list(chain.from_iterable(map(dict.values, table.values()))), number), named
+        return query_ids, doc_ids, None, all_ids
+    return query_ids, doc_ids, _finite(list(chain.from_iterable(map(dict.values, table.values()))), number), all_ids
 
 
 def _finite(values: Any, name: str) -> Floats:

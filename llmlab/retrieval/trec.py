@@ -156,8 +156,8 @@ def _is_plain(content: Bytes, n_fields: int) -> bool:
     """
 
     def gaps(start: int) -> int | None:
-        part = content[start : start + SCAN_BYTES + 1]  # and one byte of the next part, for gaps across the border
-        gap = part <= 32
+        chunk = content[start : start + SCAN_BYTES + 1]  # and one byte of the next part, for gaps across the border
+        gap = chunk <= 32
         if (gap[1:] & gap[:-1]).any():
             return None
         return int(np.count_nonzero(gap[:SCAN_BYTES]))
@@ -209,8 +209,8 @@ def _numbered(content: Bytes, *, header: bool) -> Iterator[tuple[int, bytes]]:
 
 def _other_kind(n: int, kind: _Kind) -> str:
     """What the line may be instead: the two kinds of file are easily exchanged."""
-    asked = {len(QRELS.fields): "are these judgements", len(RUN.fields): "is this a run"}
-    return f" ({asked[n]}? The judgements come first, then the run)" if n in asked and n != len(kind.fields) else ""
+    hint = {len(QRELS.fields): "are these judgements", len(RUN.fields): "is this a run"}
+    return f" ({hint[n]}? The judgements come first, then the run)" if n in hint and n != len(kind.fields) else ""
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

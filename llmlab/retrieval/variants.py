@@ -246,8 +246,8 @@ def compare_runs(
     return Comparison(rows=rows, baseline=baseline_name)
 
 
-def _index(variant: str, given: Bundle | RetrievalConfig | Index, base: str | Path | None) -> Index:
-    config = given.retrieval if isinstance(given, Bundle) else given
+def _index(variant: str, source: Bundle | RetrievalConfig | Index, base: str | Path | None) -> Index:
+    config = source.retrieval if isinstance(source, Bundle) else source
     if config is None:
         raise ValueError(f"the variant {variant!r} retrieves nothing: its bundle has no `retrieval`")
     return config if isinstance(config, Index) else build_index(config, base=base)
@@ -307,11 +307,11 @@ def _evaluated(
     variant: str, cells: Sequence[Fetched], judged: Mapping[str, Mapping[str, float]], measures: Sequence[Measure]
 ) -> RetrievalMetrics | None:
     """Each row judged as a query of its own, in the order of the rows; None where the variant has none."""
-    own = [(case_id, ids) for name, case_id, ids in cells if name == variant]
-    if not own:
+    answered = [(case_id, ids) for name, case_id, ids in cells if name == variant]
+    if not answered:
         return None
-    qrels = {str(i): judged[case_id] for i, (case_id, _) in enumerate(own)}
-    return evaluate(qrels, {str(i): list(ids) for i, (_, ids) in enumerate(own)}, measures=measures)
+    qrels = {str(i): judged[case_id] for i, (case_id, _) in enumerate(answered)}
+    return evaluate(qrels, {str(i): list(ids) for i, (_, ids) in enumerate(answered)}, measures=measures)
 
 
 def _codes(labels: Sequence[str], known: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -161,14 +161,14 @@ def judged_results(
         bundles={v: Bundle.from_prompt(f"{{{{ question }}}} {v}", model=ANSWERS, name="planted") for v in people},
         provenance=Provenance(judges={metric.name: record}),
     )
-    asked = sorted(rng.choice(n, labelled, replace=False).tolist())
-    labels = tuple(_label(i, v, int(grades[i])) for i in asked for v, grades in people.items())
+    labelled_cases = sorted(rng.choice(n, labelled, replace=False).tolist())
+    labels = tuple(_label(i, v, int(grades[i])) for i in labelled_cases for v, grades in people.items())
     return PlantedResults(results=results, labels=Labels(labels), judge=judge, difference=gain)
 
 
 def _label(i: int, variant: str, grade: int) -> Label:
-    asked, read = text_digest(f"{i}?"), text_digest(f"{variant} on {i}")
-    return Label(rubric="correctness", case_id=f"q{i}", question=asked, answer=read, value=grade, labeller="planted")
+    question, said = text_digest(f"{i}?"), text_digest(f"{variant} on {i}")
+    return Label(rubric="correctness", case_id=f"q{i}", question=question, answer=said, value=grade, labeller="planted")
 
 
 def _one_level(shift: FloatArray, noise: float, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -97,20 +97,20 @@ class WatchRule(Strict):
 
     @pydantic.model_validator(mode="after")
     def _asks_one_thing(self) -> Self:
-        asked = [name for name in _ASKED if getattr(self, name) is not None]
-        if len(asked) != 1:
-            raise ValueError(f"asks for {' and '.join(asked) or 'nothing'}; a rule has one of {', '.join(_ASKED)}")
-        fits = {"changed": "served_model", "budget_usd": "cost_usd"}.get(asked[0], self.metric)
+        conditions = [name for name in _ASKED if getattr(self, name) is not None]
+        if len(conditions) != 1:
+            raise ValueError(f"asks for {' and '.join(conditions) or 'nothing'}; a rule has one of {', '.join(_ASKED)}")
+        fits = {"changed": "served_model", "budget_usd": "cost_usd"}.get(conditions[0], self.metric)
         if self.metric != fits:
-            raise ValueError(f"{asked[0]} belongs to {fits}, not to {self.metric}")
-        if self.metric in FACTS and asked[0] != ("changed" if self.metric == "served_model" else "above"):
-            raise ValueError(f"{self.metric} is a fact and has no {asked[0]}")
+            raise ValueError(f"{conditions[0]} belongs to {fits}, not to {self.metric}")
+        if self.metric in FACTS and conditions[0] != ("changed" if self.metric == "served_model" else "above"):
+            raise ValueError(f"{self.metric} is a fact and has no {conditions[0]}")
         require_known(self.metric, *OWN, *FACTS)
         if self.higher_is_better is not None and not (self.worse_by and self.metric.startswith("signals.")):
             raise ValueError("higher_is_better belongs to a signal's worse_by: above and over always mean upward")
         if self.metric in (*SHARES, "injection_markers"):
-            require_share(asked[0], self.worse_by if self.above is None else self.above, metric=self.metric)
-        if self.quantile is not None and asked[0] not in ("above", "over"):
+            require_share(conditions[0], self.worse_by if self.above is None else self.above, metric=self.metric)
+        if self.quantile is not None and conditions[0] not in ("above", "over"):
             raise ValueError("a quantile is read `over` a multiple of the baseline's, or `above` a number")
         return self
 

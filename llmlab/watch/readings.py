@@ -135,7 +135,7 @@ def share_bounds(values: FloatArray, units: GroupIndex, *, alpha: float) -> tupl
     return low, high
 
 
-def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
+def _blank(rule: WatchRule, now: _Sample, length: timedelta) -> Reading:
     return Reading(
         metric=rule.name,
         state=State.UNKNOWN,
@@ -148,14 +148,14 @@ def _blank(rule: WatchRule, now: _Seen, length: timedelta) -> Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Sample:
     """The requests of a window that have a value, and the values."""
 
     requests: Requests
     values: FloatArray
 
     @classmethod
-    def of(cls, name: str, requests: Requests) -> _Seen:
+    def of(cls, name: str, requests: Requests) -> _Sample:
         some = requests.thinned() if name == "injection_markers" else requests
         values = values_named(name, some)
         known = ~np.isnan(values)
@@ -189,8 +189,8 @@ def _measured(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading
 
 def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, alpha: float) -> Reading:
     metric = metric_named(rule.metric, higher_is_better=rule.higher_is_better)
-    now = _Seen.of(rule.metric, traffic.last(length))
-    before = _Seen.of(rule.metric, traffic.before(length)) if rule.above is None else None
+    now = _Sample.of(rule.metric, traffic.last(length))
+    before = _Sample.of(rule.metric, traffic.before(length)) if rule.above is None else None
     blank = _blank(rule, now, length)
     if before is not None and before.n < least:
         return replace(blank, what=f"{counted(before.n, 'request')} before it, at least {least} are needed")
@@ -208,7 +208,7 @@ def _over(rule: WatchRule, traffic: Traffic, length: timedelta, *, least: int, a
     else:
         bound = _mean_bound(now, before, factor=factor, alpha=alpha, sign=sign)
     read = _Read(
-        seen=now, value=value, bound=bound, limit=limit, baseline=baseline, harm=harm, harm_limit=harm_limit, sign=sign
+        now=now, value=value, bound=bound, limit=limit, baseline=baseline, harm=harm, harm_limit=harm_limit, sign=sign
     )
     return _settled(blank, read, metric, least=least)
 
@@ -228,7 +228,7 @@ def _limit(rule: WatchRule, baseline: float | None, *, sign: float) -> tuple[flo
 class _Read:
     """A value with its bound against a limit; `harm` is each request's, whose mean crosses `harm_limit` with it."""
 
-    seen: _Seen
+    now: _Sample
     value: float
     bound: float | None
     limit: float
@@ -238,7 +238,7 @@ class _Read:
     sign: float = 1.0
 
 
-def _share_bound(now: _Seen, before: _Seen | None, *, factor: float, alpha: float) -> float:
+def _share_bound(now: _Sample, before: _Sample | None, *, factor: float, alpha: float) -> float:
     """Of a share; against a multiple of the baseline both errors count (MOVER; Zou and Donner 2008)."""
     value = now.statistic()
     reach = value - share_bounds(now.values, now.requests.units, alpha=alpha)[0]
@@ -248,9 +248,9 @@ def _share_bound(now: _Seen, before: _Seen | None, *, factor: float, alpha: floa
     return value - reach
 
 
-def _mean_bound(now: _Seen, before: _Seen | None, *, factor: float, alpha: float, sign: float) -> float | None:
+def _mean_bound(now: _Sample, before: _Sample | None, *, factor: float, alpha: float, sign: float) -> float | None:
     """Of a mean; where the limit is made of the baseline's mean, its own error counts. None for too few units."""
-    errors = [seen.error() for seen in (now, before) if seen is not None]
+    errors = [sample.error() for sample in (now, before) if sample is not None]
     if None in errors:
         return None
     known = [error for error in errors if error is not None]
@@ -290,13 +290,13 @@ def _since(read: _Read) -> datetime | None:
     """Where the harm begins to add up (Page 1954): the lowest CUSUM, halfway from the limit to what is seen."""
     beyond = np.cumsum(read.harm - (read.harm_limit + float(read.harm.mean())) / 2)
     start = 0 if beyond.min(initial=0.0) >= 0 else int(beyond.argmin()) + 1
-    return _time(read.seen.requests, min(start, len(beyond) - 1))
+    return _time(read.now.requests, min(start, len(beyond) - 1))
 
 
 def _worst(read: _Read) -> tuple[str, ...]:
     order = np.argsort(-read.harm, kind="stable")[:MOST_ROWS]
     harmful = order[read.harm[order] > read.harm_limit]
-    return tuple(read.seen.requests.rows["request_id"].iloc[harmful])
+    return tuple(read.now.requests.rows["request_id"].iloc[harmful])
 
 
 def _spent(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
@@ -306,16 +306,16 @@ def _spent(rule: WatchRule, traffic: Traffic, policy: WatchPolicy) -> Reading:
     """
     least, length = rule.at_least or policy.at_least, rule.length
     while True:
-        earlier = [_Seen.of("cost_usd", window) for window in traffic.same_windows_before(length)]
-        n_before = int(np.median([seen.n for seen in earlier] or [0]))
+        earlier = [_Sample.of("cost_usd", window) for window in traffic.same_windows_before(length)]
+        n_before = int(np.median([sample.n for sample in earlier] or [0]))
         if length >= DAY or min(n_before, len(traffic.last(length))) >= least:
             break
         length = min(2 * length, DAY)
-    now = _Seen.of("cost_usd", traffic.last(length))
+    now = _Sample.of("cost_usd", traffic.last(length))
     blank = _blank(rule, now, length)
     if now.n and n_before < least:
         return replace(blank, what=f"{counted(n_before, 'request')} in such a window before, {least} are needed")
-    baseline = float(np.median([seen.values.sum() for seen in earlier])) if earlier else 0.0
+    baseline = float(np.median([sample.values.sum() for sample in earlier])) if earlier else 0.0
     return _total(blank, now, limit=rule.factor * baseline, baseline=baseline, least=least)
 
 
@@ -323,25 +323,25 @@ def _budget(rule: WatchRule, traffic: Traffic) -> Iterator[Reading]:
     """Service by service, or all together: a budget needs no minimum of requests."""
     window, budget = traffic.last(rule.length), rule.budget_usd
     for service, limit in budget.items() if isinstance(budget, dict) else (("", budget or 0.0),):
-        part = window if not service else window[(window.rows["service"] == service).to_numpy(bool)]
-        now = _Seen.of("cost_usd", part)
+        requests = window if not service else window[(window.rows["service"] == service).to_numpy(bool)]
+        now = _Sample.of("cost_usd", requests)
         name = f"cost_usd of {service}" if service else "cost_usd, budget"
         yield _total(replace(_blank(rule, now, rule.length), metric=name), now, limit=limit, baseline=None, least=0)
 
 
-def _total(blank: Reading, now: _Seen, *, limit: float, baseline: float | None, least: int) -> Reading:
+def _total(blank: Reading, now: _Sample, *, limit: float, baseline: float | None, least: int) -> Reading:
     if not now.n:
         return replace(blank, what="no request of the window has a cost")
     total = float(now.values.sum())
     bound, each = total if now.n >= least else None, limit / now.n
-    read = _Read(seen=now, value=total, bound=bound, limit=limit, baseline=baseline, harm=now.values, harm_limit=each)
+    read = _Read(now=now, value=total, bound=bound, limit=limit, baseline=baseline, harm=now.values, harm_limit=each)
     return _settled(blank, read, metric_named("cost_usd"), least=least)
 
 
 def _served(rule: WatchRule, traffic: Traffic) -> Reading:
     """Whether a bundle is answered for by a model that did not before; a new bundle may bring a new model."""
     now, before = _answered(traffic.last(rule.length)), _answered(traffic.all_before(rule.length))
-    blank = _blank(rule, _Seen(now, np.zeros(len(now))), rule.length)
+    blank = _blank(rule, _Sample(now, np.zeros(len(now))), rule.length)
     if not len(now) or not len(before):
         return replace(blank, what="no request says which model served it, in the window or before it")
     key, known = (some.rows["bundle"] + " " + some.rows["served_model"] for some in (now, before))
@@ -370,12 +370,12 @@ def _answered(some: Requests) -> Requests:
 def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
     """How old the index was that the last request searched: the signal `index_lag_days`."""
     column, limit = f"{SIGNAL}index_lag_days", rule.above or 0.0
-    seen = _Seen.of(column, traffic.last(timedelta(days=traffic.reference.days)))
-    lately = _Seen.of(column, traffic.last(rule.length))
+    sample = _Sample.of(column, traffic.last(timedelta(days=traffic.reference.days)))
+    lately = _Sample.of(column, traffic.last(rule.length))
     blank = replace(_blank(rule, lately, rule.length), unit="days")
     if not lately.n:
         return replace(blank, what="no request says how old the index was (the signal index_lag_days)")
-    lag, beyond = float(lately.values[-1]), seen.values > limit
+    lag, beyond = float(lately.values[-1]), sample.values > limit
     began = 0 if beyond.all() else len(beyond) - int(np.argmin(beyond[::-1]))
     old = lag > limit
     return replace(
@@ -384,7 +384,7 @@ def _lag(rule: WatchRule, traffic: Traffic) -> Reading:
         value=lag,
         limit=limit,
         what=f"{number(lag, 3)} days old; limit {number(limit)} days",
-        since=_time(seen.requests, began) if old else None,
+        since=_time(sample.requests, began) if old else None,
         rows=tuple(lately.requests.rows["request_id"].iloc[-MOST_ROWS:]) if old else (),
     )
 

@@ -63,8 +63,8 @@ class Requests:
         """At most 20,000 of them, evenly over time."""
         if len(self) <= TEXTS_AT_MOST:
             return self
-        kept = np.linspace(0, len(self) - 1, TEXTS_AT_MOST).astype(np.intp)
-        return Requests(rows=self.rows.iloc[kept])
+        positions = np.linspace(0, len(self) - 1, TEXTS_AT_MOST).astype(np.intp)
+        return Requests(rows=self.rows.iloc[positions])
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> Requests:
         return Requests(rows=self.rows[chosen])
@@ -105,7 +105,7 @@ class Traffic:
     def same_windows_before(self, length: timedelta) -> list[Requests]:
         """Windows of this length that end a day, or a week, or more of them before now, where there were requests."""
         stops = [stop for _, stop in self._days(self.now, max(length, DAY))]
-        return [there for stop in stops if len(there := self._between([(stop - length, stop)]))]
+        return [window for stop in stops if len(window := self._between([(stop - length, stop)]))]
 
     def _days(self, end: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
         step = timedelta(days=7) if self.reference.same_weekdays else DAY
