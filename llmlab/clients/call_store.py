@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from llmlab.base.errors import StoreError
 from llmlab.clients.base import Generation, Request
@@ -129,7 +129,8 @@ class CallStore:
         self.borrowed: dict[str, str] = {}  # key -> whose store it was read from, "" for `also`
         self.shared = False  # whether another process has written since this one opened it: ask again before a call
         self._version = _data_version(self._reader)
-        self._claims: int | None = None  # a file with a locked byte for each key, which the system frees after a kill
+        self._claims: _Claims | None = None
+        self._claimed: set[int] = set()  # the bytes of what this store has claimed
 
     def check(self) -> None:
         """Raise StoreError when the store can no longer keep answers: ask this before each paid call."""
@@ -187,14 +188,13 @@ class CallStore:
         """Whether nobody else asks for this key now. From then on this process does, until `release` or its end."""
         if fcntl is None or self._closed:
             return True
+        byte = zlib.crc32(key.encode())  # two keys on one byte only wait for each other
         try:
-            if self._claims is None:
-                self._claims = os.open(f"{self.path}-claims", os.O_CREAT | os.O_RDWR, 0o600)
-            # a key's byte is its checksum, in a file that stays empty: two keys on one byte only wait for each other
-            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, zlib.crc32(key.encode()))
-        except BlockingIOError:
-            self.shared = True
-            return False
+            self._claims = self._claims or _Claims.of(self.path)
+            if byte not in self._claimed and not self._claims.take(byte):
+                self.shared = True
+                return False
+            self._claimed.add(byte)
         except OSError:  # no locks here
             return True
         if self._writer is None:
@@ -204,9 +204,10 @@ class CallStore:
 
     def release(self, key: str) -> None:
         """Let others ask for this key, once its answer is kept or did not come."""
-        if self._claims is not None:
-            with contextlib.suppress(OSError):
-                fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, zlib.crc32(key.encode()))
+        byte = zlib.crc32(key.encode())
+        if self._claims is not None and byte in self._claimed:
+            self._claimed.discard(byte)
+            self._claims.free(byte)
 
     async def put(self, key: str, request: Request | None, generation: Generation) -> Generation:
         """Keep the answer; returns when it is on disk. The first answer under a key stays, and is what you get.
@@ -284,8 +285,8 @@ class CallStore:
             self._closed = True
             for connection in (self._reader, *self._others.values()):
                 connection.close()
-            if self._claims is not None:
-                os.close(self._claims)
+            if self._claims is not None and is_ours:
+                self._claims.leave(self._claimed)
                 self._claims = None
 
     def __enter__(self) -> CallStore:
@@ -373,6 +374,56 @@ class CallStore:
             return {}
 
 
+class _Claims:
+    """The keys that a process asks for now: locked bytes of an empty file beside a store, freed when it is killed.
+
+    One for all stores of a process on a file, because to close any descriptor of a file frees all its locks.
+    """
+
+    _known: ClassVar[dict[tuple[int, Path], _Claims]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self.key, self.stores, self.taken = (os.getpid(), path), 0, set[int]()
+        self.file = os.open(f"{path}-claims", os.O_CREAT | os.O_RDWR, 0o600)
+
+    @classmethod
+    def of(cls, path: Path) -> _Claims:
+        """Those of this process on the store at `path`, which the caller is to `leave`."""
+        with cls._guard:
+            claims = cls._known.get((os.getpid(), path)) or cls(path)
+            cls._known[claims.key] = claims
+            claims.stores += 1
+            return claims
+
+    def take(self, byte: int) -> bool:
+        with self._guard:
+            if byte in self.taken:  # for another store of this process, whose lock the system would let us take again
+                return False
+            try:
+                fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            except BlockingIOError:
+                return False
+            self.taken.add(byte)
+            return True
+
+    def free(self, *taken: int) -> None:
+        with self._guard:
+            for byte in taken:
+                self.taken.discard(byte)
+                with contextlib.suppress(OSError):
+                    fcntl.lockf(self.file, fcntl.LOCK_UN, 1, byte)
+
+    def leave(self, taken: Iterable[int]) -> None:
+        """Free these; the last store of the process closes the file."""
+        self.free(*taken)
+        with self._guard:
+            self.stores -= 1
+            if not self.stores:
+                del self._known[self.key]
+                os.close(self.file)
+
+
 def _release(batch: list[_Write], broken: str, stored_before: Mapping[str, Any]) -> None:
     # a future may be settled only in its loop's thread, and one batch may hold the writes of several loops
     for loop in {write.done.get_loop() for write in batch}:
@@ -435,7 +486,10 @@ def _opened(path: Path) -> sqlite3.Connection:
     """A connection to the store, made where there is none; several processes may do this at once."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.suppress(FileExistsError):
+            # never one that is there: to close it would free the locks of all our connections to it, and whoever closes
+            # the file next would take itself for the last one and delete what is written ahead
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with contextlib.ExitStack() as unless_prepared:
             connection = unless_prepared.enter_context(contextlib.closing(_connected(path)))
             _prepare(connection, path)

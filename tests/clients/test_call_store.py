@@ -107,6 +107,33 @@ ONE_PART_CHANGED: list[dict[str, Any]] = [
 ]
 
 
+SHARED_AND_KILLED = """
+import os, subprocess, sys
+from pathlib import Path
+from tests.clients.test_call_store import kept, keep, ANSWER
+from llmlab.clients.call_store import CallStore
+
+path = Path(sys.argv[1])
+store = CallStore(path)
+keep(store, {"first": ANSWER})
+with CallStore(path) as beside:
+    beside.get_many(["first"])
+colleague = "import sys; from pathlib import Path; from tests.clients.test_call_store import kept"
+subprocess.run([sys.executable, "-c", f"{colleague}; kept(Path(sys.argv[1]), theirs='yes')", str(path)], check=True)
+keep(store, {f"later {i}": ANSWER for i in range(50)})
+os._exit(9)
+"""
+
+
+def test_answers_outlive_a_kill_though_others_have_opened_and_closed_the_store(tmp_path: Path) -> None:
+    """A second store of the process, as an index of vectors opens one, and then a colleague's."""
+    path = tmp_path / "calls.sqlite"
+    killed = subprocess.run([sys.executable, "-c", SHARED_AND_KILLED, str(path)], cwd=ROOT, check=False)
+    assert killed.returncode == 9
+    with CallStore(path) as store:
+        assert len(store) == 1 + 1 + 50
+
+
 def test_changing_one_part_of_a_request_misses_the_store() -> None:
     """FAULTS 18 to 20 and 23: whatever can change the answer is in the key, absent and zero apart."""
     changed = {call_key("here", dataclasses.replace(BASE, **change)): change for change in [{}, *ONE_PART_CHANGED]}

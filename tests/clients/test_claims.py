@@ -59,6 +59,25 @@ def test_a_claim_holds_until_it_is_released_or_its_process_is_killed(tmp_path: P
     assert store.claim("c")  # closed: whoever asks is told by what it does next
 
 
+def test_another_store_of_the_same_process_neither_shares_nor_frees_a_claim(tmp_path: Path) -> None:
+    """As an index of vectors opens one in the middle of a run, and a second run in a thread."""
+    path = tmp_path / "calls.sqlite"
+    with CallStore(path) as store:
+        assert store.claim("a")
+        with CallStore(path) as beside:
+            assert [beside.claim("a"), beside.claim("b")] == [False, True]
+            beside.release("a")
+        with (
+            CallStore(path) as after,
+            subprocess.Popen([sys.executable, "-c", HOLDING, str(path), "a"], stdout=subprocess.PIPE) as process,
+        ):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"False\n"
+            process.kill()
+            store.release("a")
+            assert [after.claim("a"), after.claim("b")] == [True, True]
+
+
 def test_a_run_goes_on_without_what_a_process_that_hangs_has_claimed(tmp_path: Path) -> None:
     path, client = tmp_path / "calls.sqlite", FakeClient("yes")
 
