@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,6 +58,7 @@ _DEFAULTS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_SEEDED = frozenset({"alembic_version", "workspaces"})  # tables that MLflow puts rows in while it makes the others
 _VIEWS = {False: 1, True: 3}  # by whether the trash is meant too: MLflow's ViewType
 _PLACES = (
     ("experiments", "artifact_location"),
@@ -383,19 +385,21 @@ def _made_whole(path: Path) -> Iterator[None]:
     MLflow cannot go on with a store some of whose tables are made. A mark lies beside the file until all are.
     """
     mark = path.with_name(path.name + ".new")
-    if mark.exists() and path.exists() and not _holds_runs(path):
-        path.replace(path.with_name(path.name + ".half-made"))
+    if mark.exists() and path.exists() and not _holds_anything(path):
+        path.replace(path.with_name(f"{path.name}.half-made-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"))
     if not path.exists():
         mark.touch()
     yield
     mark.unlink(missing_ok=True)
 
 
-def _holds_runs(path: Path) -> bool:
+def _holds_anything(path: Path) -> bool:
+    """Whether any table has a row. MLflow's own first one, the default experiment, is written once all are made."""
     with closing(sqlite3.connect(path)) as database:  # which also undoes what was being written at the kill
-        if not database.execute("select 1 from sqlite_master where name = 'runs'").fetchone():
-            return False
-        return database.execute("select 1 from runs limit 1").fetchone() is not None
+        names = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")} - _SEEDED
+        first = "select 1 from {} limit 1"  # of the store's own tables
+        rows = [database.execute(first.format(name)).fetchone() for name in sorted(names)]
+    return any(rows)
 
 
 def ui_address() -> str:
