@@ -170,7 +170,7 @@ def new(
 ) -> None:
     """Write experiments/NAME: two bundles, the cases, scorers, a gate that they can settle, and what to run next."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,59}", name):
-        raise ValueError(f"NAME == {name!r}, must be letters, digits, - and _ (it becomes a folder and a model's name)")
+        raise ValueError(f"NAME == {name!r}, must be ASCII letters, digits, - and _ (a folder and a model get it)")
     folder = project_root() / "experiments" / name
     if folder.exists():
         raise ValueError(f"experiments/{name} exists already; choose another name, or delete it first")

@@ -36,7 +36,7 @@ class Rubric(Shown):
     def __post_init__(self) -> None:
         """ValueError for a scale with gaps, a missing anchor, or text that a template would take for its own."""
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"rubric name == {self.name!r}, must be letters, digits and _: it names a metric")
+            raise ValueError(f"rubric name == {self.name!r}, must be ASCII letters, digits and _: it names a metric")
         scale = self.scale
         if len(scale) < 2 or scale != tuple(range(scale[0], scale[0] + len(scale))):
             raise ValueError(f"the scale of {self.name!r} is {scale}, must be two or more whole numbers, one apart")

@@ -213,7 +213,7 @@ def alias_of(alias: str) -> str:
     'production'
     """
     if not _ALIAS.fullmatch(alias) or alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
-        raise ValueError(f"alias == {alias!r}, must be letters, digits, _ and -, and not `latest` or `v1`")
+        raise ValueError(f"alias == {alias!r}, must be ASCII letters, digits, _ and -, and not `latest` or `v1`")
     return alias
 
 

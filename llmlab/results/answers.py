@@ -23,7 +23,7 @@ from llmlab.base.private import Secrets, scrub, secrets_now
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
-from llmlab.scorers.base import Score, Scorer, score_all, score_all_async
+from llmlab.scorers.base import NOTHING_EXPECTED, Score, Scorer, score_all, score_all_async
 from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -285,6 +285,17 @@ def _explained(before: str, scores: Mapping[str, Score], secrets: Secrets) -> st
 def explanations_of(frame: pd.DataFrame) -> list[str]:
     """The explanations of a frame's answers; "" where it has none."""
     return frame["explanations"].tolist() if "explanations" in frame.columns else [""] * len(frame)
+
+
+def unscorable_line(frame: pd.DataFrame, name: str) -> str:
+    """How many cases name nothing that this metric could hold an answer to, so that none was lost; "" for none."""
+    unscored = frame[frame[name].isna()]
+    why = (json.loads(text or "{}").get(name, "") for text in explanations_of(unscored))
+    cases = {id_ for id_, reason in zip(unscored["case_id"], why, strict=True) if reason.endswith(NOTHING_EXPECTED)}
+    if not cases:
+        return ""
+    named = f"{len(cases):,} of {counted(frame['case_id'].nunique(), 'case')} name nothing expected"
+    return f"{name}: {named}; their answers count as unscored, though none could have a score."
 
 
 def with_reasons(frame: pd.DataFrame, name: str, reasons: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.declared import declared_digest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+NOTHING_EXPECTED = "the case names nothing expected"
 RESERVED = frozenset({*ANSWER_COLUMNS, "explanations"})  # every result has these
 
 
@@ -126,7 +127,7 @@ class Scorer(Shown):
         if generation.status == "error":
             return Score(name=self.name, value=None, explanation=f"no answer: {generation.error or 'error'}")
         if self.needs_expected and not case.names_expected:
-            return Score(name=self.name, value=None, explanation="the case names nothing expected")
+            return Score(name=self.name, value=None, explanation=NOTHING_EXPECTED)
         if generation.status == "timeout":
             return Score(name=self.name, value=self.worst, explanation="timeout: counts as a failure")
         empty = generation.status == "empty" or not (generation.text.strip() or generation.tool_calls)

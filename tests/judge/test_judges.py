@@ -346,7 +346,7 @@ def test_anything_else_is_refused_with_its_line(tmp_path, change, rule, line):
     [
         (('"2": polite', '"3": polite'), "one apart"),
         (('"2": polite', "best: polite"), "anchors"),
-        (("name: polite", "name: 'so polite!'"), "must be letters"),
+        (("name: polite", "name: 'so polite!'"), "must be ASCII letters"),
         (("question: Which answer is more polite?", "question: '{{ answer }}'"), "placeholder"),
         (("kind: pairwise", "kind: pairwise\nneeds: [reference]"), "unknown key 'needs'"),
     ],

@@ -95,6 +95,23 @@ def test_above_the_allowed_share_of_errors_a_run_is_failed(n_errors, state):
         assert "1.000" not in str(found)
 
 
+def test_cases_that_name_nothing_expected_are_told_apart_from_lost_answers():
+    """Both are unscored; only the second kind says something of an arm."""
+    cases = [Case(id=f"q{i}", inputs={"q": i}, expected=("yes",) if i < 6 else ()) for i in range(8)]
+    lost = {"status": "error", "error": "no reply"}
+    rows = [
+        Generation(variant=name, case_id=case.id, text="yes", **(lost if (name, case.id) == ("v2", "q0") else {}))
+        for name in BUNDLES
+        for case in cases
+    ]
+    found = Results.from_generations(
+        rows, golden=GoldenSet(tuple(cases)), bundles=BUNDLES, scorers=[scorers.mentions_expected, scorers.not_empty]
+    )
+    said = str(found.compare("v1"))
+    assert "mentions_expected: 2 of 8 cases name nothing expected; their answers count as unscored" in said
+    assert said.count("nothing expected") == 1
+
+
 def test_a_failed_run_compares_nothing_and_a_partial_one_says_so():
     with pytest.raises(RunFailedError, match="100% of 4 rows"):
         results().with_columns(status="error").compare("v1")
