@@ -16,7 +16,7 @@ from llmlab.gate.decision import Receipt
 from llmlab.production import RolloutReceipt
 from llmlab.production.rollout import decide
 from llmlab.stats.sequential import difference_sequence, ratio_sequence
-from tests.production.made import DIGESTS, GUARDS, on_day, policy, traffic
+from tests.production.made import DIGESTS, GUARDS, START, on_day, policy, traffic
 from tests.production.test_rollout import V1, V2
 
 ERRORS, COST, SLOW, UNHAPPY = GUARDS
@@ -280,6 +280,16 @@ def test_who_is_not_analysed_is_counted():
     assert decision.readings == whole.readings
     counts = {"7 requests of testers", "9 requests of no unit", "11 requests dated later than the decision"}
     assert {f"{count} not analysed" for count in counts} == set(decision.notes) - set(whole.notes)
+
+
+def test_a_request_from_before_the_start_is_not_of_the_rollout():
+    """One wrong clock met `at_least_days` at once, and shipped."""
+    frame, rules = traffic(seed=15, days=12), {"start": START.isoformat(), "at_least_days": 14, "guards": [ERRORS]}
+    whole = decided(frame, **rules)
+    wrong = frame.head(1).assign(request_id="wrong", time=pd.Timestamp(on_day(-30)))
+    decision = decided(pd.concat([frame, wrong]), **rules)
+    assert (decision.action, decision.readings, decision.days) == (whole.action, whole.readings, whole.days)
+    assert set(decision.notes) - set(whole.notes) == {"1 request dated before the rollout's start not analysed"}
 
 
 def test_a_changed_bundle_under_the_same_name_is_invalid_and_a_fallback_is_not():
