@@ -99,9 +99,13 @@ class Rollout(Shown):
 
         Enrolled if the first 64 bits of sha256("name:unit") lie below the share, candidate if the next 64 lie below
         one half. "" is a request of nobody: it gets the baseline and is not enrolled.
+
+        Raises:
+            TypeError: the unit is no text. ValueError: `now` has no time zone, so machines would differ.
         """
         if not isinstance(unit, str):
             raise TypeError(f"unit == {unit!r}, must be a text: 7 and '7' would be two units to other services")
+        moment = None if now is None else aware(now)
         if (arm := self._testers.get(unit)) is not None:
             return arm
         # A copy, because the policy's name was hashed once for all units and `update` changes what it is called on.
@@ -110,7 +114,7 @@ class Rollout(Shown):
         first, second = _PLACES(digest.digest())
         share = self._steady
         if share is None:
-            share = self.policy.share_at(now.timestamp() if now else time.time())
+            share = self.policy.share_at(time.time() if moment is None else moment.timestamp())
         if not unit or first >= share * _WHOLE:
             return self._arms["baseline", False]
         return self._arms["candidate" if second < _HALF else "baseline", True]
