@@ -288,7 +288,8 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
     count("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
     count("more than an hour late, sorted by time", behind_s > LATE_S)
     doubled = np.zeros(len(frame), bool)
-    doubled[requests] = frame.loc[requests, "request_id"].duplicated(keep="last").to_numpy()
+    in_time = np.flatnonzero(requests)[np.argsort(seconds_of(frame.loc[requests, "time"]), kind="stable")]
+    doubled[in_time] = frame["request_id"].iloc[in_time].duplicated(keep="last").to_numpy()
     count("request that came twice, the last one kept", doubled)
     late = frame[bare & ~nameless].sort_values("time", kind="stable", na_position="first")[["request_id", *signals]]
     frame = frame[requests & ~doubled]

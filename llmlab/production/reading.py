@@ -308,7 +308,8 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
     if fired := [span["name"] for span in below if span.get("kind") == "guardrail" and _fired(span)]:
         request["guards"] = fired
     attempts = 1 + sum(bool(call.get("failed")) for call in calls if call is not root)
-    return {**request, "request_id": trace_id, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}
+    request["request_id"] = root.get("request_id", trace_id)
+    return {**request, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}
 
 
 _OF_ANY = ("unit_id", "session_id", "service", "bundle", "rollout", "arm")

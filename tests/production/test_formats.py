@@ -319,6 +319,44 @@ def test_hostile_lines_are_counted(tmp_path):
     assert sum(row["count"] for row in read.problems.rows) == 4
 
 
+def of_mlflow(trace_id, began=1790000000, *, failed=False, rating=None, **info):
+    """A trace as MLflow's `Trace.to_dict` gives it: one call of a model, rated by a judge."""
+    span = {
+        "trace_id": trace_id, "span_id": "e1", "name": "call",
+        "start_time_unix_nano": began * 10**9, "end_time_unix_nano": (began + 1) * 10**9,
+        "status": {"code": "STATUS_CODE_ERROR" if failed else "STATUS_CODE_OK"},
+        "attributes": {
+            "mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": json.dumps(ANSWER),
+            "mlflow.chat.tokenUsage": json.dumps({"input_tokens": 510, "output_tokens": 42}),
+        },
+    }  # fmt: skip
+    rated = [{"assessment_name": "correct", "feedback": {"value": rating}}]
+    return json.dumps({"info": {"trace_id": trace_id, "assessments": rated, **info}, "data": {"spans": [span]}})
+
+
+def test_a_judge_of_mlflow_says_yes_or_no(tmp_path):
+    """Its `CategoricalRating`: 1 and 0; any other word is counted."""
+    lines = [of_mlflow(f"t{i}", rating=rating) for i, rating in enumerate(("yes", "No", "unknown", 0.5, None))]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    assert [trace.signals for trace in read] == [{"correct": 1.0}, {"correct": 0.0}, {}, {"correct": 0.5}, {}]
+    (wrong,) = read.problems.rows
+    assert (wrong["problem"], wrong["first"]) == ("signals.correct that is none, taken as missing", "a.jsonl:3")
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_what_a_client_tried_again_is_the_last_try(tmp_path, newest_first):
+    """By time, as a store gives the newest first; its tokens are its own."""
+    tries = [
+        of_mlflow("t1", failed=True, client_request_id="order-7"),
+        of_mlflow("t2", 1790000060, client_request_id="order-7"),
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(tries[::-1] if newest_first else tries))
+    (trace,) = (read := ll.Traces.load(tmp_path / "a.jsonl"))
+    assert (trace.request_id, trace.answer.status, trace.answer.usage.input_tokens) == ("order-7", "ok", 510)
+    assert "request that came twice, the last one kept: 1" in read.wrong
+
+
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # of MLflow's own
 def test_traces_that_live_in_mlflow_are_read_whole(project):
     """Longer than its previews, with feedback, user and session."""
