@@ -211,6 +211,19 @@ def test_a_few_who_make_most_requests_are_told():
     assert not any("few make most" in note for note in decided(frame, day=10).notes)
 
 
+def test_nothing_ships_on_what_a_few_carry():
+    """A script that asks all day makes intervals too narrow, so all that is asked may be shown by chance."""
+    frame, cheap = traffic(seed=29, days=10), {"guards": [COST | {"margin": "50%", "rule": "non_inferior"}]}
+    assert decided(frame, day=10, **cheap).action == "SHIP"
+    script = frame[frame["arm"].eq("candidate")].head(1)
+    heavy = pd.concat([frame, *[script] * 9000])
+    decision = decided(heavy, day=10, **cheap)
+    assert (decision.action, decision.days_more, decision.ended) == ("KEEP_GOING", None, False)
+    assert "few make most of the requests" in decision.sentence
+    assert all(reading.holds for reading in decision.readings)
+    assert decided(heavy, day=10, overrides={"candidate": list(script["unit_id"])}, **cheap).action == "SHIP"
+
+
 def test_an_outcome_per_unit_takes_what_was_not_seen_as_nothing():
     """Conversions per person, over everybody who is old enough for one."""
     frame = traffic(seed=10, days=6)
