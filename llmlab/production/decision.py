@@ -172,7 +172,7 @@ class RolloutDecision(Shown):
 
     Attributes:
         readings: each outcome, the goal first.
-        reasons: why it is INVALID.
+        reasons: why it is INVALID, or KEEP_GOING although all that is asked is shown.
         policy, digests: the rules, and the digest of each arm's bundle.
         n_units: analysed units in baseline and candidate; `n_requests` of theirs in all.
         days: since the first request.
@@ -217,7 +217,7 @@ class RolloutDecision(Shown):
         if self.action == Action.SHIP:
             harmless = "the plan has ended without harm shown, and at_end says ship"
             return f"SHIP: {harmless if self.ended else _listed(self.readings)}."
-        open_ = _listed(r for r in self.readings if not r.holds)
+        open_ = "; ".join(self.reasons) or _listed(r for r in self.readings if not r.holds)
         if self.ended:
             return f"KEEP_GOING: the plan has ended without a proof, and at_end keeps the baseline ({open_})."
         when = "nobody can tell how long" if self.days_more is None else f"about {_days(self.days_more, 'more day')}"

@@ -27,6 +27,7 @@ _WRAPPINGS = (
     *("response", "outputs", "result", "kwargs", "value"),
 )
 _OF_A_MODEL = ("choices", "tool_calls", "generations", "candidates", "role", "error")
+_RATINGS = {"yes": 1.0, "no": 0.0}  # of MLflow's judges
 _TOOL_PARTS = ("tool_call", "tool_use", "function_call")
 
 
@@ -379,7 +380,8 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     signals = {}
     for assessment in about.get("assessments") or ():
         value = (assessment.get("feedback") or {}).get("value")
-        if isinstance(value, (bool, int, float)) and assessment.get("valid", True):
+        if assessment.get("valid", True):
+            value = _RATINGS.get(value.lower(), value) if isinstance(value, str) else value
             signals[str(assessment.get("assessment_name") or assessment.get("name"))] = value
     for span in (trace.get("data") or {}).get("spans") or ():
         root = not span.get("parent_span_id") and not span.get("parent_id")
@@ -388,8 +390,9 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         nested = tree({**attributes, **(of_root if root else {})})
         if str(nested.get("mlflow", {}).get("spanType")).upper() == "RETRIEVER":  # its outputs are the documents
             nested["documents"] = nested["mlflow"].get("spanOutputs")
-        trace_id = about.get("client_request_id") or about.get("trace_id") or about.get("request_id")
-        yield {**span, "trace_id": trace_id, "a": nested, "signals": signals if root else None}
+        trace_id, asked = about.get("trace_id") or about.get("request_id"), about.get("client_request_id")
+        ids = {"trace_id": trace_id or asked, "client_request_id": asked}  # the same for what a client tried again
+        yield {**span, **ids, "a": nested, "signals": signals if root else None}
 
 
 def _alone(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

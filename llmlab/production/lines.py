@@ -2,7 +2,8 @@
 
 A line is one JSON object with the fields of `schema`; what may have any shape (inputs, messages, tool calls, steps) is
 a JSON text in it, so that whole blocks are read as columns. A block that is not whole is read line by line, and what
-cannot be read is counted with its place, never fatal. A line without a status brings signals for a request.
+cannot be read is counted with its place, never fatal. A line without a status brings signals for a request, of
+which the latest of a name counts.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 8_000_000
 PLACES_SHOWN = 5
 LATE_S = 3600.0
+WRITTEN_S = 1.0  # from the end of a request to its line, on a busy machine
 TEXTS = (
     *("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "status", "error", "error_code"),
     *("guarded_by", "served_model", "text", "inputs", "messages", "tool_calls", "steps"),
@@ -281,12 +283,15 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
     for mine in (np.flatnonzero(requests & (file == number)) for number in range(len(files))):
         time_s = seconds_of(frame["time"].iloc[mine])
         behind_s[mine] = np.maximum.accumulate(time_s) - time_s
+    took_s = np.nan_to_num(numbers_of(frame, "latency_s"))
+    behind_s[behind_s <= took_s + WRITTEN_S] = 0.0  # a line is written when its request ends, so those overlap
     count("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
     count("more than an hour late, sorted by time", behind_s > LATE_S)
     doubled = np.zeros(len(frame), bool)
-    doubled[requests] = frame.loc[requests, "request_id"].duplicated(keep="last").to_numpy()
+    in_time = np.flatnonzero(requests)[np.argsort(seconds_of(frame.loc[requests, "time"]), kind="stable")]
+    doubled[in_time] = frame["request_id"].iloc[in_time].duplicated(keep="last").to_numpy()
     count("request that came twice, the last one kept", doubled)
-    late = frame.loc[bare & ~nameless, ["request_id", *signals]]
+    late = frame[bare & ~nameless].sort_values("time", kind="stable", na_position="first")[["request_id", *signals]]
     frame = frame[requests & ~doubled]
     if not frame["time"].is_monotonic_increasing:
         frame = frame.sort_values("time", kind="stable")

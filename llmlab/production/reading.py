@@ -235,9 +235,9 @@ def _tables(placed: Iterable[tuple[Format, Placed]], files: Sequence[str], probl
         if len(rows) >= ROWS_AT_ONCE:
             yield table_of(list(map(_finished, rows)))
             rows = []
-    requests, lost = folded(spans)
-    if lost:
-        problems.add("span without a trace or a time", count=lost)
+    requests, wrong = folded(spans)
+    for kind_of_wrong, count in wrong.items():
+        problems.add(kind_of_wrong, count=count)
     yield table_of(list(map(_finished, (*rows, *requests))))
 
 
@@ -255,24 +255,36 @@ def _finished(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def folded(spans: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Spans as one request per trace, and how many belong to none or have no time.
+def folded(spans: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Spans as one request per trace, and how many there are of what is none, or more than one.
 
     The root is the request: when, what was asked and answered, how long. Calls of a model are its steps, whose tokens
     and costs add up (of what contains others only those that none inside has); retrievers say what was retrieved, and
-    failed calls below the root are attempts.
+    failed calls below the root are attempts. A trace in which nothing is of a model (a health check) is left out.
     """
+    wrong, requests = Counter[str](), list[dict[str, Any]]()
     traces = defaultdict[str, list[dict[str, Any]]](list)
     for span in spans:
         if span.get("trace_id") and span.get("time"):
             traces[span["trace_id"]].append(span)
-    return [_request(trace_id, some) for trace_id, some in traces.items()], len(spans) - sum(map(len, traces.values()))
+    wrong["span without a trace or a time"] = len(spans) - sum(map(len, traces.values()))
+    for trace_id, some in traces.items():
+        if any(name in _OF_A_MODEL or name.startswith(SIGNAL) for span in some for name in span):
+            request, more_roots = _request(trace_id, some)
+            requests.append(request)
+            wrong["further root of a trace (its parent may be missing), read as part of one request"] += more_roots
+        else:
+            failed = "failed " if any(span.get("failed") for span in some) else ""
+            wrong[f"{failed}trace without anything of a model, left out"] += 1
+    return requests, wrong
 
 
-def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
+def _request(trace_id: str, spans: list[dict[str, Any]]) -> tuple[dict[str, Any], int]:
+    """The request of a trace, and how many roots there are beside the one that it is read off."""
     spans = sorted({span.get("span_id", id(span)): span for span in spans}.values(), key=itemgetter("time"))
     ids = {span.get("span_id") for span in spans}
-    root = next((span for span in spans if span.get("parent_id") not in ids), spans[0])
+    roots = [span for span in spans if span.get("parent_id") not in ids] or spans[:1]
+    root = roots[0]
     parents = {span.get("span_id"): span.get("parent_id") for span in spans}
     innermost = _innermost([span for span in spans if span.get("kind") == "llm"], parents)
     around = {span_id for call in innermost for span_id in _above(call, parents)}
@@ -308,11 +320,16 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
     if fired := [span["name"] for span in below if span.get("kind") == "guardrail" and _fired(span)]:
         request["guards"] = fired
     attempts = 1 + sum(bool(call.get("failed")) for call in calls if call is not root)
-    return {**request, "request_id": trace_id, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}
+    request["request_id"] = root.get("request_id", trace_id)
+    return {**request, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}, len(roots) - 1
 
 
 _OF_ANY = ("unit_id", "session_id", "service", "bundle", "rollout", "arm")
 _ADDED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
+_OF_A_MODEL = (
+    *("kind", "inputs", "messages", "text", "tool_calls", "served_model", "retrieved", "bundle", "rollout", "arm"),
+    *_ADDED,
+)
 _FIRED = ("fail", "block", "flagged", "intervened", "reject", "denied")
 
 

@@ -99,9 +99,13 @@ class Rollout(Shown):
 
         Enrolled if the first 64 bits of sha256("name:unit") lie below the share, candidate if the next 64 lie below
         one half. "" is a request of nobody: it gets the baseline and is not enrolled.
+
+        Raises:
+            TypeError: the unit is no text. ValueError: `now` has no time zone, so machines would differ.
         """
         if not isinstance(unit, str):
             raise TypeError(f"unit == {unit!r}, must be a text: 7 and '7' would be two units to other services")
+        moment = None if now is None else aware(now)
         if (arm := self._testers.get(unit)) is not None:
             return arm
         # A copy, because the policy's name was hashed once for all units and `update` changes what it is called on.
@@ -110,7 +114,7 @@ class Rollout(Shown):
         first, second = _PLACES(digest.digest())
         share = self._steady
         if share is None:
-            share = self.policy.share_at(now.timestamp() if now else time.time())
+            share = self.policy.share_at(time.time() if moment is None else moment.timestamp())
         if not unit or first >= share * _WHOLE:
             return self._arms["baseline", False]
         return self._arms["candidate" if second < _HALF else "baseline", True]
@@ -181,6 +185,8 @@ def decide(
 ) -> RolloutDecision:
     """The decision on a rollout as its requests show it at a moment.
 
+    A SHIP that a few units carry is KEEP_GOING.
+
     Args:
         frame: one row per request, as `Traces.frame`.
         digests: arm -> the digest of the bundle that it should serve.
@@ -193,12 +199,14 @@ def decide(
         raise ValueError("a shadow has no second arm to decide on: compare_shadow(traces.frame, rollout=...) reads it")
     units = enrolled(frame, policy=policy, now=now)
     readings = tuple(_reading(policy, units, kind, outcome) for kind, outcome in policy.outcomes)
-    reasons = (*_invalid(policy, units), *_other_bundles(units, digests))
+    invalid = (*_invalid(policy, units), *_other_bundles(units, digests))
     action, ended = _action(policy, readings, over=_plan_is_over(policy, sum(units.n_units), units.days))
+    held = tuple(_few_carry(units)) if action == Action.SHIP and not invalid else ()
+    reasons = invalid or held
     waits = [math.inf if reading.days_more is None else reading.days_more for reading in readings if not reading.holds]
     days_more = max(waits, default=math.inf)
     return RolloutDecision(
-        action=Action.INVALID if reasons else action,
+        action=Action.INVALID if invalid else Action.KEEP_GOING if held else action,
         readings=readings,
         reasons=reasons,
         policy=policy,
@@ -206,10 +214,10 @@ def decide(
         n_units=units.n_units,
         n_requests=len(units.rows),
         days=units.days,
-        days_more=days_more if math.isfinite(days_more) else None,
+        days_more=days_more if math.isfinite(days_more) and not held else None,
         ended=ended and not reasons,
         split=units.split,
-        notes=tuple(_notes(units, readings, problems)),
+        notes=tuple(_notes(units, readings, problems, held=bool(held))),
         now=now,
     )
 
@@ -221,6 +229,16 @@ def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
         yield units.split._sentence().removesuffix(".")
     if units.crossed > CROSSED_AT_MOST * units.n_seen:
         yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} were seen in both arms (at most 0.1% may be)"
+
+
+def _few_carry(units: Enrolled) -> Iterator[str]:
+    """Why nothing ships on intervals that a few units carry."""
+    if (carriers := units.carriers) is not None and carriers < FEWEST_CARRIERS:
+        yield (
+            f"few make most of the requests of an arm, which tells as much as {number(carriers, 2)} units alike would: "
+            "intervals may miss the truth more often than they say, so nothing ships on them; name scripts under "
+            "`overrides`, which are not analysed, or wait for more units"
+        )
 
 
 def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
@@ -370,7 +388,7 @@ def _action(policy: RolloutPolicy, readings: Sequence[Reading], *, over: bool) -
     return Action.SHIP if over and measured and policy.at_end == "ship_if_no_harm" else Action.KEEP_GOING, over
 
 
-def _notes(units: Enrolled, readings: Sequence[Reading], problems: str) -> Iterator[str]:
+def _notes(units: Enrolled, readings: Sequence[Reading], problems: str, *, held: bool) -> Iterator[str]:
     if units.silent_days > 1:
         yield f"the last request came {number(units.silent_days, 2)} days ago: is the rollout still recorded?"
     if any(reading.name == "negative_signals" for reading in readings):
@@ -378,11 +396,8 @@ def _notes(units: Enrolled, readings: Sequence[Reading], problems: str) -> Itera
         baseline, candidate = (arm.mean or 0.0 for arm in (replies.baseline, replies.candidate))
         yield f"feedback came on {baseline:.1%} in the baseline and {candidate:.1%} in the candidate"
     yield from (f"{counted(n, 'request')} {why} not analysed" for why, n in units.left_out.items() if n)
-    if (carriers := units.carriers) is not None and carriers < FEWEST_CARRIERS:
-        yield (
-            f"few make most of the requests of an arm, which tells as much as {number(carriers, 2)} units alike would: "
-            "intervals may miss the truth more often than they say"
-        )
+    if not held:  # else it is the reason
+        yield from _few_carry(units)
     if units.crossed:
         yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} seen in both arms and dropped"
     for reading in readings:

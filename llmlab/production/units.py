@@ -15,6 +15,7 @@ import numpy as np
 
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import number
+from llmlab.base.project import utc
 from llmlab.production.lines import numbers_of, seconds_of
 from llmlab.production.policy import AMOUNTS, BAD_SIGNALS, SHARES, Outcome, RolloutPolicy
 from llmlab.results.scores import RESOURCE_METRICS, Metric, scale_of
@@ -247,14 +248,16 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
     is_candidate = _equals(frame["arm"], "candidate")
     ours = _equals(frame["rollout"], policy.name) & (is_candidate | _equals(frame["arm"], "baseline"))
     units, future, timeless = frame["unit_id"].fillna(""), time_s > now_s, np.isnan(time_s)
+    early = time_s < (utc(policy.start).timestamp() if policy.start else -np.inf)  # of wrong clocks: none was enrolled
     testers = [unit for members in policy.overrides.values() for unit in members]
     nobody, tester = _equals(units, ""), units.isin(testers).to_numpy(dtype=bool)
-    keep = ours & ~future & ~nobody & ~tester & ~timeless
+    keep = ours & ~future & ~early & ~nobody & ~tester & ~timeless
     left_out = {
         "of no unit": int((ours & ~future & nobody).sum()),
         "of testers": int((ours & ~future & tester).sum()),
         "without a time": int((ours & timeless).sum()),
         "dated later than the decision": int((ours & future).sum()),
+        "dated before the rollout's start": int((ours & early & ~nobody & ~tester).sum()),
     }
     codes, known = pd.factorize(units[keep])
     codes, time_s = codes.astype(np.int64), time_s[keep]

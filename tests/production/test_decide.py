@@ -16,7 +16,7 @@ from llmlab.gate.decision import Receipt
 from llmlab.production import RolloutReceipt
 from llmlab.production.rollout import decide
 from llmlab.stats.sequential import difference_sequence, ratio_sequence
-from tests.production.made import DIGESTS, GUARDS, on_day, policy, traffic
+from tests.production.made import DIGESTS, GUARDS, START, on_day, policy, traffic
 from tests.production.test_rollout import V1, V2
 
 ERRORS, COST, SLOW, UNHAPPY = GUARDS
@@ -211,6 +211,19 @@ def test_a_few_who_make_most_requests_are_told():
     assert not any("few make most" in note for note in decided(frame, day=10).notes)
 
 
+def test_nothing_ships_on_what_a_few_carry():
+    """A script that asks all day makes intervals too narrow, so all that is asked may be shown by chance."""
+    frame, cheap = traffic(seed=29, days=10), {"guards": [COST | {"margin": "50%", "rule": "non_inferior"}]}
+    assert decided(frame, day=10, **cheap).action == "SHIP"
+    script = frame[frame["arm"].eq("candidate")].head(1)
+    heavy = pd.concat([frame, *[script] * 9000])
+    decision = decided(heavy, day=10, **cheap)
+    assert (decision.action, decision.days_more, decision.ended) == ("KEEP_GOING", None, False)
+    assert "few make most of the requests" in decision.sentence
+    assert all(reading.holds for reading in decision.readings)
+    assert decided(heavy, day=10, overrides={"candidate": list(script["unit_id"])}, **cheap).action == "SHIP"
+
+
 def test_an_outcome_per_unit_takes_what_was_not_seen_as_nothing():
     """Conversions per person, over everybody who is old enough for one."""
     frame = traffic(seed=10, days=6)
@@ -280,6 +293,16 @@ def test_who_is_not_analysed_is_counted():
     assert decision.readings == whole.readings
     counts = {"7 requests of testers", "9 requests of no unit", "11 requests dated later than the decision"}
     assert {f"{count} not analysed" for count in counts} == set(decision.notes) - set(whole.notes)
+
+
+def test_a_request_from_before_the_start_is_not_of_the_rollout():
+    """One wrong clock met `at_least_days` at once, and shipped."""
+    frame, rules = traffic(seed=15, days=12), {"start": START.isoformat(), "at_least_days": 14, "guards": [ERRORS]}
+    whole = decided(frame, **rules)
+    wrong = frame.head(1).assign(request_id="wrong", time=pd.Timestamp(on_day(-30)))
+    decision = decided(pd.concat([frame, wrong]), **rules)
+    assert (decision.action, decision.readings, decision.days) == (whole.action, whole.readings, whole.days)
+    assert set(decision.notes) - set(whole.notes) == {"1 request dated before the rollout's start not analysed"}
 
 
 def test_a_changed_bundle_under_the_same_name_is_invalid_and_a_fallback_is_not():

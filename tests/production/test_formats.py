@@ -175,8 +175,8 @@ def test_calls_that_contain_calls_are_not_added_up_twice():
         {**spent, "span_id": "second", "parent_id": "root"},
         {"span_id": "nobody's", "time": at},
     ]
-    (request,), lost = folded(spans)
-    assert (request["prompt_tokens"], request["cost_usd"], lost) == (20, 0.2, 1)
+    (request,), wrong = folded(spans)
+    assert (request["prompt_tokens"], request["cost_usd"], +wrong) == (20, 0.2, {"span without a trace or a time": 1})
     circle = [{**spent, "span_id": "a", "parent_id": "b"}, {**spent, "span_id": "b", "parent_id": "a"}]
     assert len(folded(circle)[0]) == 1
 
@@ -199,6 +199,25 @@ def test_an_amount_is_of_the_innermost_call_that_has_it():
     assert (request["prompt_tokens"], request["cost_usd"]) == (15, pytest.approx(0.3))
 
 
+def test_a_trace_without_a_model_is_no_request(tmp_path):
+    """A collector holds health checks too; nobody may take them for requests that went well."""
+    chat = otlp(attribute("gen_ai.operation.name", "chat"))
+    database = otlp(attribute("db.system", "sqlite"), span_id="e3") | {"status": {"code": 2}}
+    (tmp_path / "a.jsonl").write_text(batch(chat, otlp(attribute("http.route", "/healthz"), span_id="e2"), database))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    left_out = "trace without anything of a model, left out: 1"
+    assert (len(read), read.wrong) == (1, [left_out, f"failed {left_out}"])
+
+
+def test_a_second_root_of_a_trace_is_counted(tmp_path):
+    """Two turns in one trace, which no span says are two requests."""
+    turns = [otlp(attribute("output.value", ANSWER), span_id=f"e{i}") | {"traceId": "t"} for i in range(2)]
+    (tmp_path / "a.jsonl").write_text(batch(*turns))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    assert len(read) == 1
+    assert read.wrong == ["further root of a trace (its parent may be missing), read as part of one request: 1"]
+
+
 def otlp(*attributes, span_id="e1"):
     """A span of OTLP with these attributes, as its JSON has them."""
     times = {"startTimeUnixNano": "1790000000000000000", "endTimeUnixNano": "1790000001200000000"}
@@ -216,8 +235,9 @@ def batch(*spans):
 @pytest.mark.parametrize("value", [None, "", "1.0"])
 def test_an_attribute_that_is_none_costs_itself_alone(tmp_path, value):
     """The other spans of its line are there, and it is counted."""
-    spans = [otlp(attribute("user.id", "u7"), span_id=f"e{i}") for i in range(50)]
-    odd = otlp({"key": "x", "value": {"intValue": value}}, attribute("user.id", "u7"), span_id="odd")
+    known = (attribute("user.id", "u7"), attribute("gen_ai.operation.name", "chat"))
+    spans = [otlp(*known, span_id=f"e{i}") for i in range(50)]
+    odd = otlp({"key": "x", "value": {"intValue": value}}, *known, span_id="odd")
     (tmp_path / "a.jsonl").write_text(batch(*spans, odd, 7))
     read = ll.Traces.load(tmp_path / "a.jsonl")
     assert [trace.unit_id for trace in read] == ["u7"] * 51
@@ -317,6 +337,44 @@ def test_hostile_lines_are_counted(tmp_path):
     read = ll.Traces.load(tmp_path / "a.jsonl")
     assert len(read) == 3
     assert sum(row["count"] for row in read.problems.rows) == 4
+
+
+def of_mlflow(trace_id, began=1790000000, *, failed=False, rating=None, **info):
+    """A trace as MLflow's `Trace.to_dict` gives it: one call of a model, rated by a judge."""
+    span = {
+        "trace_id": trace_id, "span_id": "e1", "name": "call",
+        "start_time_unix_nano": began * 10**9, "end_time_unix_nano": (began + 1) * 10**9,
+        "status": {"code": "STATUS_CODE_ERROR" if failed else "STATUS_CODE_OK"},
+        "attributes": {
+            "mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": json.dumps(ANSWER),
+            "mlflow.chat.tokenUsage": json.dumps({"input_tokens": 510, "output_tokens": 42}),
+        },
+    }  # fmt: skip
+    rated = [{"assessment_name": "correct", "feedback": {"value": rating}}]
+    return json.dumps({"info": {"trace_id": trace_id, "assessments": rated, **info}, "data": {"spans": [span]}})
+
+
+def test_a_judge_of_mlflow_says_yes_or_no(tmp_path):
+    """Its `CategoricalRating`: 1 and 0; any other word is counted."""
+    lines = [of_mlflow(f"t{i}", rating=rating) for i, rating in enumerate(("yes", "No", "unknown", 0.5, None))]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    read = ll.Traces.load(tmp_path / "a.jsonl")
+    assert [trace.signals for trace in read] == [{"correct": 1.0}, {"correct": 0.0}, {}, {"correct": 0.5}, {}]
+    (wrong,) = read.problems.rows
+    assert (wrong["problem"], wrong["first"]) == ("signals.correct that is none, taken as missing", "a.jsonl:3")
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_what_a_client_tried_again_is_the_last_try(tmp_path, newest_first):
+    """By time, as a store gives the newest first; its tokens are its own."""
+    tries = [
+        of_mlflow("t1", failed=True, client_request_id="order-7"),
+        of_mlflow("t2", 1790000060, client_request_id="order-7"),
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(tries[::-1] if newest_first else tries))
+    (trace,) = (read := ll.Traces.load(tmp_path / "a.jsonl"))
+    assert (trace.request_id, trace.answer.status, trace.answer.usage.input_tokens) == ("order-7", "ok", 510)
+    assert "request that came twice, the last one kept: 1" in read.wrong
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # of MLflow's own

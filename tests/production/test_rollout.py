@@ -105,6 +105,13 @@ def test_the_share_grows_by_the_hours_since_the_start(enrol, start, shares):
     assert ("`start`" in str(ramped.policy)) == (start is None)
 
 
+@pytest.mark.parametrize("start", [START.isoformat(), None])
+def test_a_moment_without_a_time_zone_is_refused(start):
+    """Every machine would read its own zone into it, and enrol others."""
+    with pytest.raises(ValueError, match=r"no time zone; write datetime\.now\(UTC\)"):
+        rollout(start=start, enrol=STEPS).assign("user-1", now=START.replace(tzinfo=None))
+
+
 def test_testers_and_nobody_are_not_enrolled():
     """A tester always gets the same arm and is never analysed; a request of no unit gets the baseline."""
     tested = rollout(overrides={"candidate": ["tester-1"], "baseline": ["tester-2"]})

@@ -56,7 +56,7 @@ def test_doubled_late_and_unordered_lines_are_counted_with_their_places(tmp_path
     read = written(
         tmp_path / "a.jsonl",
         line(request_id="a", time="2026-03-02T12:00:00Z", text="first"),
-        line(request_id="b", time="2026-03-02T11:59:59Z"),
+        line(request_id="b", time="2026-03-02T11:59:50Z"),
         "",
         line(request_id="c", time="2026-03-02T10:00:00Z"),
         line(request_id="a", time="2026-03-02T12:00:00Z", text="second"),
@@ -68,6 +68,26 @@ def test_doubled_late_and_unordered_lines_are_counted_with_their_places(tmp_path
         "more than an hour late, sorted by time": (1, "a.jsonl:4"),
         "request that came twice, the last one kept": (1, "a.jsonl:1"),
     }
+
+
+def test_requests_that_overlap_are_in_order(tmp_path):
+    """A line has the moment at which its request began, and is written when it ends: the long one comes last."""
+    times = [f"2026-03-02T10:00:{second:02d}Z" for second in (5, 8, 3)]
+    took = [{"request_id": f"r{i}", "latency_s": seconds} for i, seconds in enumerate((1, 1, 7))]
+    lines = [line(**about, time=time) for about, time in zip(took, times, strict=True)]
+    assert written(tmp_path / "a.jsonl", *lines).problems.rows == ()
+    assert "out of order, sorted by time" in problems(written(tmp_path / "b.jsonl", *lines[:2], line(time=times[2])))
+
+
+def test_the_latest_signal_counts_whatever_its_file(tmp_path):
+    """Files are read by name, and somebody may change their mind in another service; what has no time comes first."""
+    late = {"request_id": "r1", "time": "2026-03-02T12:00:00Z", "signals": {"thumbs": 1}}
+    early = {"request_id": "r1", "time": "2026-03-02T11:00:00Z", "signals": {"thumbs": 0, "edited": 1}}
+    untimed = {"request_id": "r1", "signals": {"thumbs": 0, "edited": 0}}
+    (tmp_path / "a-api.jsonl").write_text("\n".join([line(), json.dumps(late)]))
+    (tmp_path / "b-web.jsonl").write_text("\n".join(map(json.dumps, [early, untimed])))
+    (trace,) = ll.Traces.load(tmp_path)
+    assert trace.signals == {"thumbs": 1.0, "edited": 1.0}
 
 
 @pytest.mark.parametrize("torn", ["", "{nonsense"])
