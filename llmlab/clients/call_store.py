@@ -127,8 +127,8 @@ class CallStore:
         self._inode = self.path.stat().st_ino
         self._others = dict(_others(self.path, also, Path(mounts)))
         self.borrowed: dict[str, str] = {}  # key -> whose store it was read from, "" for `also`
-        self.shared = False  # whether another process has written since this one opened it: ask again before a call
-        self._version = _data_version(self._reader)
+        self.shared = False  # whether another process has written since this one opened it
+        self._version = self._read_version = _data_version(self._reader)
         self._claims: _Claims | None = None
         self._claimed: set[int] = set()  # the bytes of what this store has claimed
 
@@ -197,10 +197,16 @@ class CallStore:
             self._claimed.add(byte)
         except OSError:  # no locks here
             return True
-        if self._writer is None:
-            with contextlib.suppress(sqlite3.DatabaseError):  # of a damaged file, which is told when it is read
-                self.shared = self.shared or self._version != self._fetch("PRAGMA data_version", [])[0][0]
         return True
+
+    def may_hold_more(self) -> bool:
+        """Whether another process may have written since: ask once more before a call."""
+        if self.shared:
+            return True
+        try:
+            return bool(self._fetch("PRAGMA data_version", [])[0][0] != self._read_version)
+        except sqlite3.DatabaseError:  # of a damaged file, which is told when it is read
+            return True
 
     def release(self, key: str) -> None:
         """Let others ask for this key, once its answer is kept or did not come."""
@@ -364,6 +370,9 @@ class CallStore:
             # the first answer under a key stays and is what all use: what a run has used is never swapped under it
             insert = f"INSERT OR IGNORE INTO calls VALUES {rows}"  # noqa: S608 - only question marks are put in
             n_inserted = connection.execute(insert, [value for write in batch for value in write.row]).rowcount
+            with self._lock:
+                if not self._closed:  # what others write from now on is a newer version to the reader, as is our next
+                    self._read_version = _data_version(self._reader)
             self.shared = self.shared or self._version != _data_version(connection)
             if n_inserted == len(batch):
                 return {}

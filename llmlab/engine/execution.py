@@ -210,7 +210,7 @@ class _Run:
 
     async def _one(self, call: Call) -> None:
         """One answer: that of an earlier cell with the same key, or a new one, on disk before it is counted."""
-        may_be_stored = call.key in self.kept or self.store.shared
+        may_be_stored = call.key in self.kept or self.store.may_hold_more()
         if may_be_stored and (earlier := self.store.get_many([call.key]).get(call.key)) is not None:
             return self._keep(call, earlier)
         self.store.check()
