@@ -93,8 +93,9 @@ class Open:
     def answer(self, generation: Generation | str, *, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
         """What an application answered, where no recorded client did; `more` are further fields of a line."""
         if isinstance(generation, str):
-            generation = Generation(text=generation, status="ok" if generation.strip() else "empty")
-        self.line |= {**self._answered(generation), **more}
+            attempts = self.line.get("attempts", 1)
+            generation = Generation(text=generation, status="ok" if generation.strip() else "empty", attempts=attempts)
+        self.line |= {**_known(self._answered(generation)), **more}
         if inputs is not None:
             self.line["inputs"] = inputs
 
@@ -120,7 +121,7 @@ class Open:
         answer |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
         if "bundle" not in answer or answer["retrieved"]:  # nothing else can say what was sent
             answer["messages"] = request.messages
-        line |= {k: value for k, value in answer.items() if value not in (None, "", ()) or k in ("text", "error")}
+        line |= _known(answer)
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it, which nothing changes any more."""
@@ -153,6 +154,11 @@ class Open:
             "tool_calls": generation.tool_calls,
             "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
         }
+
+
+def _known(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of an answer: the rest stays as it was said before."""
+    return {k: value for k, value in answer.items() if value not in (None, "", ()) or k in ("text", "error")}
 
 
 _current: ContextVar[Open | None] = ContextVar("request", default=None)
@@ -193,11 +199,11 @@ class Recorder:
             raise ValueError(f"personal == {personal!r}, must be flag, redact or refuse")
         self.lost, self.unlooked, self.problem = 0, 0, ""
         self._stem = re.sub(r"[^\w.-]", "_", service) or "requests"
-        self._file, self._day, self._torn, self._lock = -1, "", False, threading.Lock()
+        self._file, self._day, self._lock = -1, "", threading.Lock()
         self._secrets: tuple[float, Secrets] = (-math.inf, ())
         self._looker: tuple[int, _Waiting] | None = None
         self._behind = False  # whether a line came since all were looked through
-        atexit.register(self.flush, 2.0)
+        atexit.register(self._end)
 
     def client(self, client: Client, *, request: Open | None = None) -> Client:
         """The client, each of whose answers is recorded: in the request around it, or as one of its own.
@@ -262,6 +268,22 @@ class Recorder:
         if not reached.wait(timeout_s):
             self._behind = True
         return reached.is_set()
+
+    def _end(self) -> None:
+        """At the end of the process: what there is no time left to look through is written without its texts."""
+        if self.flush(2.0) or self._looker is None:
+            return
+        n_before, waiting = self.unlooked, self._looker[1]
+        with contextlib.suppress(queue.Empty):
+            while True:
+                line = waiting.get_nowait()
+                if isinstance(line, dict):
+                    self.unlooked += 1
+                    if self.personal != "flag":  # else it is written already
+                        self._write(_without_texts(line))
+        self.flush(2.0)  # the one that is being looked through
+        if n := self.unlooked - n_before:
+            _log.warning("the process ended before the texts of %d lines in %s were looked through", n, self.folder)
 
     def _pseudonym(self, identifier: object) -> str:
         """Of whatever a service calls somebody: 7 and a UUID by their texts, for nothing may break a request."""
@@ -343,12 +365,15 @@ class Recorder:
     def _append(self, coded: bytes) -> None:
         file = self._locked(time.strftime("%Y-%m-%d", time.gmtime()))
         try:
-            coded = b"\n" + coded if self._torn else coded
-            self._torn = os.write(file, coded) < len(coded)
+            if os.fstat(file).st_size:
+                os.lseek(file, -1, os.SEEK_END)
+                if os.read(file, 1) != b"\n":  # the last line was cut short, by whichever process
+                    coded = b"\n" + coded
+            is_torn = os.write(file, coded) < len(coded)
         finally:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_UN)
-        if self._torn:
+        if is_torn:
             raise OSError("a line was cut short: the disk is full")
 
     def _locked(self, day: str) -> int:
@@ -359,7 +384,7 @@ class Recorder:
                     os.close(self._file)
                     self._file = -1
                 path = self.folder / f"{self._stem}-{day}.jsonl"
-                self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+                self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o600)
                 self._day = day
             if fcntl is None:
                 return self._file

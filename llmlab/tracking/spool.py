@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -91,19 +92,24 @@ def drawn(figures: Mapping[str, Picture] | None) -> dict[str, bytes]:
 
 def keep(entry: Entry, root: Path) -> Path:
     """The folder of the spool that now holds results, decision and figures: whole, or not there."""
-    folder, results, name = root / "mlruns" / FOLDER, entry.results, entry.results.digest
+    folder, results = root / "mlruns" / FOLDER, entry.results
+    decision = entry.decision.to_record() if entry.decision is not None else None
+    # what was said of the results is part of the name: said again without the decision, they must not take it away
+    told = hashlib.sha256(json.dumps([entry.experiment, decision, sorted(entry.figures)]).encode())
+    for _, picture in sorted(entry.figures.items()):
+        told.update(picture)
+    name = f"{results.digest}-{told.hexdigest()[:16]}"
     part, place = folder / f".{name}-{os.getpid()}", folder / name
+    if place.exists():
+        return place
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         replace(results, frame=scrub_frame(results.frame)).to_parquet(part / "results.parquet")
         for title, figure in entry.figures.items():
             (part / f"{quote(title, safe='')}.png").write_bytes(figure)
-        decision = entry.decision.to_record() if entry.decision is not None else None
         about = {"experiment": entry.experiment, "origin": dict(entry.origin), "decision": decision}
         (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
-        if place.exists():  # the same results again, perhaps with a decision now
-            shutil.rmtree(place)
         part.rename(place)
     except OSError as error:
         raise StoreError(f"{folder} cannot be written to ({error.strerror}), and neither can the store") from error

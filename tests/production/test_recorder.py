@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -160,6 +162,47 @@ def test_a_full_disk_breaks_no_request_and_is_counted(tmp_path, monkeypatch, cap
     read = ll.Traces.load(tmp_path)
     assert len(read) == 2
     assert [row["count"] for row in read.problems.rows] == [1]
+
+
+def test_the_line_after_a_torn_one_is_whole_whoever_wrote_that(tmp_path, monkeypatch):
+    """A service that was started again, or a second worker."""
+    (_, client), write = answering(tmp_path), os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:20]))
+    asked(client)
+    monkeypatch.undo()
+    recorded, client = answering(tmp_path)
+    asked(client)
+    assert recorded.lost == 0
+    assert len(ll.Traces.load(tmp_path)) == 1
+
+
+HURRIED = """
+import sys, llmlab as ll
+recorder, text = ll.Recorder(sys.argv[1], key=b"k" * 32, personal="redact"), "Call +49 30 1234567 about 4711. " * 500
+for _ in range(2000):
+    with recorder.request(unit="u") as request:
+        request.answer(text, inputs={"question": text})
+"""
+
+
+def test_a_process_that_ends_in_a_hurry_writes_every_line(tmp_path):
+    """Those whose texts nobody had time to look through without them."""
+    done = subprocess.run([sys.executable, "-c", HURRIED, str(tmp_path)], capture_output=True, text=True, check=True)
+    traces = ll.Traces.load(tmp_path)
+    assert len(traces) == 2000
+    assert "1234567" not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "before the texts of" in done.stderr
+
+
+def test_a_plain_answer_leaves_what_was_said_before(tmp_path):
+    recorded = recorder(tmp_path)
+    known = {"served_model": "m", "cost_usd": 0.01, "prompt_tokens": 12, "attempts": 3}
+    with recorded.request(unit="u", **known) as request:
+        request.answer("yes")
+    (trace,) = ll.Traces.load(tmp_path)
+    answer = trace.answer
+    assert (answer.text, answer.served_model, float(answer.cost_usd)) == ("yes", "m", 0.01)
+    assert (answer.usage.input_tokens, answer.attempts) == (12, 3)
 
 
 def test_a_stream_that_is_resumed_in_other_threads_is_one_line(tmp_path):

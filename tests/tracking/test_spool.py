@@ -70,6 +70,18 @@ def test_a_decision_waits_with_its_results_and_is_found_in_the_ledger_afterwards
     assert run.data.tags["gate"] == decision.word
 
 
+def test_results_that_are_told_again_without_their_decision_take_no_look_away(project: Path) -> None:
+    """As a notebook's cell that is run again does, while the store is away."""
+    broken = Broken(project)
+    with pytest.warns(RuntimeWarning, match="Nothing is lost"):
+        results, decision, _ = judged(project, looks=())
+        tracking.log(results, root=project)
+    broken.mend()
+    tracking.sync(project)
+    assert results.golden is not None
+    assert [look.verdict for look in tracking.looks(results.golden.digest)] == [decision.word]
+
+
 def test_what_waited_is_logged_with_the_commit_it_was_made_at(project: Path) -> None:
     """The commit of the run, where it knows one; else that of the moment it was spooled. Never that of the sync."""
     known = replace(made({"a": [1.0, 0.0]}), provenance={"commit": "c0ffee" * 6, "dirty": True})
