@@ -199,7 +199,7 @@ class Recorder:
             raise ValueError(f"personal == {personal!r}, must be flag, redact or refuse")
         self.lost, self.unlooked, self.problem = 0, 0, ""
         self._stem = re.sub(r"[^\w.-]", "_", service) or "requests"
-        self._file, self._day, self._lock = -1, "", threading.Lock()
+        self._file, self._day, self._lock, self._process = -1, "", threading.Lock(), os.getpid()
         self._secrets: tuple[float, Secrets] = (-math.inf, ())
         self._looker: tuple[int, _Waiting] | None = None
         self._behind = False  # whether a line came since all were looked through
@@ -357,6 +357,8 @@ class Recorder:
             if now - self._secrets[0] > SECRETS_FOR_S:
                 self._secrets = (now, secrets_now())
             coded = _coded(line, self._secrets[1]).encode("utf-8", "replace") + b"\n"
+            if self._process != os.getpid():  # a forked one: the lock may be held by a thread that is not here
+                self._process, self._lock, self._file = os.getpid(), threading.Lock(), -1
             with self._lock:
                 self._append(coded)
         except Exception as error:  # noqa: BLE001  # a value may break in any way as it becomes text

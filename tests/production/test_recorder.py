@@ -176,6 +176,25 @@ def test_the_line_after_a_torn_one_is_whole_whoever_wrote_that(tmp_path, monkeyp
     assert len(ll.Traces.load(tmp_path)) == 1
 
 
+def test_a_forked_worker_waits_for_no_thread_of_its_parent(tmp_path):
+    recorded = recorder(tmp_path)
+    with recorded._lock:  # as while another thread writes
+        child = os.fork()
+        if child == 0:
+            with recorded.request(unit="u") as request:
+                request.answer("yes")
+            os._exit(recorded.lost)
+        for _ in range(200):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.05)
+        else:
+            os.kill(child, 9)
+    assert (ended, status) == (child, 0)
+    assert len(ll.Traces.load(tmp_path)) == 1
+
+
 HURRIED = """
 import sys, llmlab as ll
 recorder, text = ll.Recorder(sys.argv[1], key=b"k" * 32, personal="redact"), "Call +49 30 1234567 about 4711. " * 500

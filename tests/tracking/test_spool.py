@@ -75,6 +75,7 @@ def test_results_that_are_told_again_without_their_decision_take_no_look_away(pr
     broken = Broken(project)
     with pytest.warns(RuntimeWarning, match="Nothing is lost"):
         results, decision, _ = judged(project, looks=())
+    with pytest.warns(RuntimeWarning, match="Nothing is lost"):
         tracking.log(results, root=project)
     broken.mend()
     tracking.sync(project)
