@@ -91,8 +91,8 @@ def simulate(
                 arm, place = rollout.assign(user, now=moment), int(rng.integers(len(questions)))
                 planted.truth = last_day if last_day and moment >= begins else truths[arm.name]
                 if (key := (arm.bundle.digest, place)) not in requests:
-                    asked = questions[place]
-                    inputs = asked if isinstance(asked, Mapping) else {"question": asked}
+                    question = questions[place]
+                    inputs = question if isinstance(question, Mapping) else {"question": question}
                     requests[key] = request_of(arm.bundle, inputs, base=base)
                 with suppress(TransportError), recorder.request(unit=user, arm=arm) as opened:
                     opened.line["time"] = moment.isoformat()

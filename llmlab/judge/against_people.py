@@ -107,8 +107,8 @@ def calibrate(
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=300, seed=1, kindness=(0.5, 0.5))
-    >>> found = calibrate(planted.labels, planted.results).only
-    >>> found.n, round(found.leaning.value, 1)
+    >>> calibration = calibrate(planted.labels, planted.results).only
+    >>> calibration.n, round(calibration.leaning.value, 1)
     (600, 0.5)
     """
     import pandas as pd  # heavy
@@ -195,8 +195,8 @@ def check_anchors(
     >>> from llmlab.clients.fake import FakeClient
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(30, labelled=10, seed=1)
-    >>> found = check_anchors(planted.results, planted.judge, client=FakeClient('{"score": 5}'), progress=False)
-    >>> bool(found), found.n
+    >>> check = check_anchors(planted.results, planted.judge, client=FakeClient('{"score": 5}'), progress=False)
+    >>> bool(check), check.n
     (False, 60)
     """
     name = metric or judge.metric
@@ -289,8 +289,8 @@ def _labelled_pairs(labels: Labels, results: Results) -> list[tuple[str, str]]:
         said_by[case_id, text].add(variant)
     compared = {
         frozenset(pair)
-        for case_id, _, one, other in labels.by_key
-        for pair in itertools.product(said_by[case_id, one], said_by[case_id, other])
+        for case_id, _, first, second in labels.by_key
+        for pair in itertools.product(said_by[case_id, first], said_by[case_id, second])
     }
     return [pair for pair in itertools.combinations(results.variants, 2) if frozenset(pair) in compared]
 

@@ -234,8 +234,8 @@ class Calibration(Shown):
 
         >>> from llmlab.judge.calibrating import calibrate_scores
         >>> from llmlab.simulate import judged_grades
-        >>> found = calibrate_scores(judged_grades(150, seed=1), scale=range(1, 6))
-        >>> found.labels_for(0.05).labels > 3 * found.labels_for(0.1).labels
+        >>> calibration = calibrate_scores(judged_grades(150, seed=1), scale=range(1, 6))
+        >>> calibration.labels_for(0.05).labels > 3 * calibration.labels_for(0.1).labels
         True
         """
         first = self.groups[0]
@@ -330,8 +330,8 @@ def passport(
     >>> from llmlab.simulate import judged_scores
     >>> measured = calibrate_scores(judged_scores(200, seed=1))
     >>> measured = replace(measured, judge_digest="a" * 64, labels_digest="b" * 64, pinned=True)
-    >>> made = passport(measured, now=datetime(2026, 1, 1, tzinfo=UTC), limits={"kappa": Limit(at_least=0.5)})
-    >>> made.expires_at, bool(made.valid(datetime(2026, 2, 1, tzinfo=UTC), "a" * 64))
+    >>> judge_passport = passport(measured, now=datetime(2026, 1, 1, tzinfo=UTC), limits={"kappa": Limit(at_least=0.5)})
+    >>> judge_passport.expires_at, bool(judge_passport.valid(datetime(2026, 2, 1, tzinfo=UTC), "a" * 64))
     ('2026-04-01T00:00:00+00:00', True)
     """
     if len(calibration.groups) != 1 or not calibration.judge_digest or not calibration.labels_digest:
@@ -399,8 +399,8 @@ def corrected(results: Results, metric: str, labels: Labels | None = None, *, le
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.5, 0.5))
-    >>> found = corrected(planted.results, "correctness", planted.labels)["v1"]
-    >>> round(found.raw.value, 1), round(found.corrected.value, 1)
+    >>> fit = corrected(planted.results, "correctness", planted.labels)["v1"]
+    >>> round(fit.raw.value, 1), round(fit.corrected.value, 1)
     (3.5, 3.0)
     """
     scores = _labelled(results, labels, metric)
@@ -432,8 +432,8 @@ def corrected_difference(
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, kindness=(0.0, 0.5))
     >>> arms = {"baseline": "v1", "candidate": "v2"}
-    >>> found = corrected_difference(planted.results, "correctness", planted.labels, **arms)
-    >>> found.raw.low > 0.3, found.corrected.low < 0 < found.corrected.high
+    >>> fit = corrected_difference(planted.results, "correctness", planted.labels, **arms)
+    >>> fit.raw.low > 0.3, fit.corrected.low < 0 < fit.corrected.high
     (True, True)
     """
     scores = _labelled(results, labels, metric)
@@ -450,8 +450,8 @@ def corrected_rate(
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
-    >>> found = corrected_rate(planted.results, "correctness", planted.labels, variant="v1", passes_from=3)
-    >>> found.corrected.low < 0.9 < found.corrected.high
+    >>> fit = corrected_rate(planted.results, "correctness", planted.labels, variant="v1", passes_from=3)
+    >>> fit.corrected.low < 0.9 < fit.corrected.high
     True
     """
     return _labelled(results, labels, metric).rate(variant, passes_from=passes_from, level=level)

@@ -216,9 +216,9 @@ def prefer(
     settled = {cell: _settled(*pair) for cell, pair in pairs.items()}
     materials = [
         _material(golden.by_id[cell[0]], {"answer_a": first, "answer_b": second}, judge, passages)
-        for cell, (one, other) in pairs.items()
-        if settled[cell] is None and one is not None and other is not None
-        for first, second in ((one, other), (other, one))
+        for cell, (of_a, of_b) in pairs.items()
+        if settled[cell] is None and of_a is not None and of_b is not None
+        for first, second in ((of_a, of_b), (of_b, of_a))
     ]
     grades = ask(judge, materials, options)
     opinions = iter(grades.opinions)
@@ -404,8 +404,8 @@ def _unseen(results: Results, judge: Instrument) -> Iterator[str]:
     cases = () if results.golden is None else results.golden.cases
     parts = [[value for value in case.inputs.values() if is_parts(value)] for case in cases]
     if n := sum(any(part["type"] != "text" for value in values for part in value) for values in parts):
-        told = f"{judge.bundle.name} was told of their kind and size, and saw none"
-        yield f"{counted(n, 'case')} with pictures or files: {told}."
+        note = f"{judge.bundle.name} was told of their kind and size, and saw none"
+        yield f"{counted(n, 'case')} with pictures or files: {note}."
 
 
 def _material(

@@ -385,7 +385,7 @@ def label_preferences(
     items = sorted(_items(results, chosen, rubric, base), key=lambda item: item.key[0])
     for _, of_case in itertools.groupby(items, key=lambda item: (item.key[:2], item.inclusion)):
         two = itertools.combinations(sorted(of_case, key=lambda item: item.key[2]), 2)
-        pairs += [_paired(one, other, turned=bool(rng.random() < 0.5)) for one, other in two]
+        pairs += [_paired(first, second, turned=bool(rng.random() < 0.5)) for first, second in two]
     about = {"rubric": rubric, "path": path, "labeller": labeller, "seed": seed}
     return _session(results, pairs, rng, **about)
 
@@ -399,11 +399,11 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     >>> golden = GoldenSet((Case(id="q1", inputs={"question": "Gaps?"}),))
     >>> answers = pd.DataFrame({"variant": ["v1"], "case_id": ["q1"], "text": ["dropna"]})
     >>> thing = {"case_id": "q1", "question": text_digest("Gaps?"), "answer": text_digest("dropna")}
-    >>> said = [Label(rubric="tone", value=value, labeller=name, **thing) for name, value in (("anna", 3), ("ben", 4))]
-    >>> found = between_labellers(
-    ...     Labels(tuple(said)), Results.from_frame(answers, golden=golden), rubric=rubric("tone")
+    >>> both = [Label(rubric="tone", value=value, labeller=name, **thing) for name, value in (("anna", 3), ("ben", 4))]
+    >>> agreed = between_labellers(
+    ...     Labels(tuple(both)), Results.from_frame(answers, golden=golden), rubric=rubric("tone")
     ... )
-    >>> found.pairs[0].same.value, len(found.disagreements)
+    >>> agreed.pairs[0].same.value, len(agreed.disagreements)
     (0.0, 1)
     """
     keys = label_keys(results.frame, results.golden)

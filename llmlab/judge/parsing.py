@@ -270,8 +270,8 @@ def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], list[
         if _attributed(before[-200:]):
             return opened, [], before, reasons
         draft = re.search(r"\bdraft\b", before.rstrip().rpartition("\n")[2], re.IGNORECASE) is not None
-        given = _of_json(closing[0], grammar, final=not (draft or opened), words=text[start : start + closing[1]])
-        return opened, given, before, reasons + _reasons(closing[0])
+        verdicts = _of_json(closing[0], grammar, final=not (draft or opened), words=text[start : start + closing[1]])
+        return opened, verdicts, before, reasons + _reasons(closing[0])
     return opened, [], text, reasons
 
 

@@ -133,6 +133,9 @@ class Fallback:
     A call that fails is answered by the backup in the same request. Which bundle served is in the trace (`bundle`, and
     `fallback` 1 or 0), where a recorder is around the clients and `recorder.request()` around `ask`.
 
+    A deadline of the service's own around `ask` cancels the call and tells the breaker nothing: give the endpoint a
+    shorter `case_timeout_s`, which does, and which leaves time for the backup.
+
     Args:
         primary, backup: a bundle, what `registry.load` gave, or an alias such as "support@production", which is looked
             up again as it moves. By default the backup is the primary on the `fallback` that models.yaml names for its

@@ -390,8 +390,9 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         nested = tree({**attributes, **(of_root if root else {})})
         if str(nested.get("mlflow", {}).get("spanType")).upper() == "RETRIEVER":  # its outputs are the documents
             nested["documents"] = nested["mlflow"].get("spanOutputs")
-        trace_id, asked = about.get("trace_id") or about.get("request_id"), about.get("client_request_id")
-        ids = {"trace_id": trace_id or asked, "client_request_id": asked}  # the same for what a client tried again
+        trace_id, client_id = about.get("trace_id") or about.get("request_id"), about.get("client_request_id")
+        # the client's is the same for what it tried again
+        ids = {"trace_id": trace_id or client_id, "client_request_id": client_id}
         yield {**span, **ids, "a": nested, "signals": signals if root else None}
 
 

@@ -158,7 +158,7 @@ def _factors(frame: pd.DataFrame, more_of: Mapping[str, float]) -> tuple[FloatAr
             raise ValueError(f"more_of[{name!r}] == {factor!r}, must be a number >= 1: ten times as often is 10")
         wanted = _wanted(frame, name)
         factors = np.where(wanted, np.maximum(factors, factor), factors)
-        why = [(*names, name) if there else names for names, there in zip(why, wanted, strict=True)]
+        why = [(*names, name) if is_wanted else names for names, is_wanted in zip(why, wanted, strict=True)]
     return factors, why
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -255,9 +256,10 @@ class Recorder:
             ValueError: a signal that is no finite number.
         """
         for name, value in signals.items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
+            if not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(f"{name} == {value!r}, must be a finite number")
-        self._write({"request_id": request_id, "time": _now(), "signals": signals})
+        told = {name: value if isinstance(value, int) else float(value) for name, value in signals.items()}
+        self._write({"request_id": request_id, "time": _now(), "signals": told})
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until all texts so far are looked through; False where that takes longer."""
@@ -456,7 +458,7 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
     requests: set[str] = set()
     for path in files:
         with path.open("rb") as file:
-            requests |= {row["request_id"] for row in map(_parsed, file) if row.get("unit_id") in mine}
+            requests |= {str(row["request_id"]) for row in map(_parsed, file) if row.get("unit_id") in mine}
     return sum(_without(path, requests) for path in files) if requests else 0
 
 
@@ -466,7 +468,7 @@ def _parsed(line: bytes) -> Mapping[str, Any]:
         row = from_json(line)
     except ValueError:
         return {}
-    return row if isinstance(row, dict) and isinstance(row.get("request_id"), str) else {}
+    return row if isinstance(row, dict) and isinstance(row.get("request_id"), (str, int)) else {}
 
 
 def _without(path: Path, requests: set[str]) -> int:
@@ -478,7 +480,7 @@ def _without(path: Path, requests: set[str]) -> int:
         with whole_file(path) as part, part.open("wb") as kept:
             part.chmod(path.stat().st_mode)
             for line in file:
-                if _parsed(line).get("request_id") in requests:
+                if str(_parsed(line).get("request_id", "")) in requests:
                     gone += 1
                 else:
                     kept.write(line)

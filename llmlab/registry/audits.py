@@ -22,7 +22,7 @@ from llmlab.registry.registering import UNCHECKED, read_receipt, stamped
 from llmlab.registry.rollbacks import pointed
 from llmlab.registry.versions import read_bundle, sha256
 from llmlab.tracking.ledger import gaps
-from llmlab.tracking.store import reported
+from llmlab.tracking.store import reported, store_exists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -68,6 +68,8 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     A move that a crash left half made is finished, and the check that each alias rests on is made again. An alias that
     was set by hand is adopted into the history where the receipt of its version holds; otherwise it is reported.
     """
+    if name is None and not store_exists(root):  # nor is one made, to find nothing in it
+        return Audit()
     registry = open_registry(root)
     names = _models(registry) if name is None else (name,)
     findings: list[Finding] = []

@@ -284,7 +284,8 @@ def _rescored(evidence: Evidence, results: Results) -> Iterator[str]:
     """Scores that a shipped scorer, which needs case and answer alone, does not give again; of one's own, none."""
     if results.golden is None or results.provenance.redacted_from:  # the answers are not those that were scored
         return
-    known = {name: getattr(scorers, name) for name in scorers.__all__} | {made.name: made for made in evidence.made}
+    known = {name: getattr(scorers, name) for name in scorers.__all__}
+    known |= {scorer.name: scorer for scorer in evidence.made}
     for metric in evidence.policy.metrics:
         shipped = known.get(metric) if metric in results.metrics else None
         if not isinstance(shipped, scorers.Scorer) or set(results.scorers_of(metric).values()) != {shipped.digest}:

@@ -223,8 +223,8 @@ def evaluate(
         ValueError: an unknown measure or choice of topics, or k below 1.
         DataError: input from which no honest number can be computed; FileRuleError where a file breaks a rule.
 
-    >>> found = evaluate({"q1": {"a": 1, "b": 1}}, {"q1": ["a", "x"]}, measures=["P@5", "R@5", "RR"])
-    >>> found.mean("P@5"), found.mean("R@5"), found.mean("RR")
+    >>> metrics = evaluate({"q1": {"a": 1, "b": 1}}, {"q1": ["a", "x"]}, measures=["P@5", "R@5", "RR"])
+    >>> metrics.mean("P@5"), metrics.mean("R@5"), metrics.mean("RR")
     (0.2, 0.5, 1.0)
     """
     wanted = tuple(dict.fromkeys(map(parse_measure, measures)))

@@ -66,8 +66,8 @@ def question_drift(golden: GoldenSet, questions: Sequence[str], *, query: str = 
     Raises:
         DataError: no question, or golden cases without tags.
     """
-    asked = [question.strip() for question in questions if question.strip()]
-    if not asked:
+    recent = [question.strip() for question in questions if question.strip()]
+    if not recent:
         raise DataError("no recent question was given, so nothing can be compared")
     if not all(case.tags for case in golden):
         raise DataError("some golden cases have no tags, which are the topics; give each case one")
@@ -80,7 +80,7 @@ def question_drift(golden: GoldenSet, questions: Sequence[str], *, query: str = 
         others = (golden.by_id[hit.doc_id] for hit in hits if hit.doc_id != case.id)
         own = case.cluster or case.id
         before[next((other.tags[0] for other in others if (other.cluster or other.id) != own), NO_TOPIC)] += 1
-    nearest = [hits[0].doc_id if hits else None for hits in near.search(asked, 1)]
+    nearest = [hits[0].doc_id if hits else None for hits in near.search(recent, 1)]
     after = Counter(NO_TOPIC if case_id is None else golden.by_id[case_id].tags[0] for case_id in nearest)
-    unlike = tuple(text for text, case_id in zip(asked, nearest, strict=True) if case_id is None)
+    unlike = tuple(text for text, case_id in zip(recent, nearest, strict=True) if case_id is None)
     return QuestionDrift(mix=mix_drift(before, after), unlike=unlike)

@@ -307,17 +307,17 @@ def _ranked_part(
     """Query, rank and relevance of the judged documents, best first; and the query of each document that came again."""
     first = int(query[0])
     part = slice(*np.searchsorted(judgements.query, [first, int(query[-1]) + 1]))
-    group, asked = query - first, judgements.query[part] - first
-    asked_ids = judgements.doc_ids[part]
+    group, judged_query = query - first, judgements.query[part] - first
+    judged_ids = judgements.doc_ids[part]
     order = np.arange(len(group)) if score is None else _ranked(group, -score, lambda rows: ties(rows, doc_ids))
     again = group[:0]
     pairs = _pair_keys(group, doc_ids)[order]
-    place, is_found = _places(_pair_keys(asked, asked_ids), pairs)
-    same = (group[place] == asked[is_found]).all() and doc_ids.take(pa.array(order[place])).equals(
-        asked_ids.filter(pa.array(is_found))
+    place, is_found = _places(_pair_keys(judged_query, judged_ids), pairs)
+    same = (group[place] == judged_query[is_found]).all() and doc_ids.take(pa.array(order[place])).equals(
+        judged_ids.filter(pa.array(is_found))
     )
     if not same or _any_twice(pairs):  # a document came twice, or two keys collided
-        keys, wanted = _exact_pair_keys(group, doc_ids, asked, asked_ids)
+        keys, wanted = _exact_pair_keys(group, doc_ids, judged_query, judged_ids)
         new = np.zeros(len(order), np.bool_)
         new[np.unique(keys[order], return_index=True)[1]] = True
         again, group, order = group[~new] + first, group[new], order[new]

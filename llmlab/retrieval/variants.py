@@ -201,7 +201,7 @@ def by_k(
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1")
     names = dict.fromkeys(name.partition("@")[0] for name in measures)
-    indexes = {variant: _index(variant, given, base) for variant, given in variants.items()}
+    indexes = {variant: _index(variant, setting, base) for variant, setting in variants.items()}
     _require_documents(golden, {name for index in indexes.values() for name in index.corpus.by_id})
     fetched: dict[tuple[str, str], list[str]] = {}
     for variant, index in indexes.items():

@@ -112,6 +112,8 @@ def keep(entry: Entry, root: Path) -> Path:
         (part / "about.json").write_text(scrub(json.dumps(about, ensure_ascii=False)) + "\n", encoding="utf-8")
         part.rename(place)
     except OSError as error:
+        if place.exists():  # another process has kept the same meanwhile
+            return place
         raise StoreError(f"{folder} cannot be written to ({error.strerror}), and neither can the store") from error
     return place
 

@@ -77,8 +77,8 @@ class Topics:
 
     def _known(self, text: str, *, without: str = "") -> float:
         """The share of its words that golden questions (of other clusters) have."""
-        asked = words(text)
-        return sum(bool(self._clusters_of_word.get(w, set()) - {without}) for w in asked) / max(len(asked), 1)
+        terms = words(text)
+        return sum(bool(self._clusters_of_word.get(w, set()) - {without}) for w in terms) / max(len(terms), 1)
 
     @cached_property
     def _least(self) -> float:
@@ -263,12 +263,12 @@ _NUMBERS: Mapping[str, Values] = {
 
 def _nearness(golden: GoldenSet, embed: Embed) -> Values:
     """How near a question lies to the nearest golden one, by embeddings."""
-    asked = embed([_text(case) for case in golden])
+    golden_vectors = embed([_text(case) for case in golden])
 
     def near(some: Requests) -> NDArray[np.float64]:
         if not len(some):
             return np.empty(0)
-        likeness = embed([question or " " for question in question_of(some)]) @ asked.T
+        likeness = embed([question or " " for question in question_of(some)]) @ golden_vectors.T
         return np.asarray(likeness.max(axis=1), dtype=np.float64)
 
     return near
@@ -288,6 +288,6 @@ def _began(name: str, traffic: Traffic, values: Values) -> datetime:
 
 
 def _of_new_topic(last: Requests, values: Values) -> tuple[str, ...]:
-    asked = last[np.array([bool(text) for text in question_of(last)])]
-    new = np.array(values(asked)) == _NEW
-    return tuple(asked.rows["request_id"].iloc[np.flatnonzero(new)[:MOST_ROWS]])
+    with_question = last[np.array([bool(text) for text in question_of(last)])]
+    new = np.array(values(with_question)) == _NEW
+    return tuple(with_question.rows["request_id"].iloc[np.flatnonzero(new)[:MOST_ROWS]])

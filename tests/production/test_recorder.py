@@ -15,6 +15,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import llmlab as ll
@@ -342,6 +343,9 @@ def test_no_name_of_a_person_and_no_value_breaks_a_request(tmp_path):
 def test_a_signal_is_a_finite_number(tmp_path):
     with pytest.raises(ValueError, match="finite"):
         recorder(tmp_path).signal("r1", thumbs=float("nan"))
+    recorder(tmp_path).signal("r1", thumbs=np.int64(1), judge=np.float32(0.5))
+    (path,) = tmp_path.iterdir()
+    assert json.loads(path.read_text())["signals"] == {"thumbs": 1.0, "judge": 0.5}
 
 
 def test_a_person_is_forgotten_by_their_name_signals_included(tmp_path):
@@ -361,6 +365,9 @@ def test_a_person_is_forgotten_by_their_name_signals_included(tmp_path):
     with recorded.request(unit="carl"):
         pass
     assert len(path.read_bytes().splitlines()) == 2
+    with path.open("a") as file:  # of a writer that counts its requests
+        file.write(json.dumps({"request_id": 7, "unit_id": pseudonym("dora", key=KEY)}) + "\n")
+    assert production.forget(tmp_path, "dora", key=KEY) == 1
 
 
 def test_nothing_is_lost_while_people_are_forgotten(tmp_path):

@@ -19,6 +19,11 @@ def test_a_registry_that_nobody_touched_is_clean(project: Path) -> None:
     assert "1 model, 2 versions: 0 wrong" in str(found)
 
 
+def test_an_audit_of_a_project_without_a_store_makes_none(tmp_path: Path) -> None:
+    assert audit(root=tmp_path).models == ()
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_alias_set_by_hand_without_a_receipt_is_reported(project: Path) -> None:
     """It is not moved back: the audit tells, a person decides."""
     registry, (one, _) = registered(project, 2)
