@@ -360,7 +360,8 @@ class Recorder:
                 self._secrets = (now, secrets_now())
             coded = _coded(line, self._secrets[1]).encode("utf-8", "replace") + b"\n"
             if self._process != os.getpid():  # a forked one: the lock may be held by a thread that is not here
-                self._process, self._lock, self._file = os.getpid(), threading.Lock(), -1
+                self._lock, self._file = threading.Lock(), -1
+                self._process = os.getpid()  # last, for another thread takes the lock once it sees this
             with self._lock:
                 self._append(coded)
         except Exception as error:  # noqa: BLE001  # a value may break in any way as it becomes text

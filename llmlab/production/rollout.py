@@ -242,7 +242,7 @@ def _few_carry(units: Enrolled) -> Iterator[str]:
 
 
 def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
-    """Whether an arm served something that is neither bundle; the other arm's is a fallback, and counts."""
+    """Whether an arm served something that is neither bundle, or mostly the other arm's, which is a fallback."""
     for name, served in zip(ARMS, units.bundles(), strict=True):
         strange = Counter({digest: n for digest, n in served.items() if digest not in digests.values()})
         n, n_strange = sum(served.values()), strange.total()
@@ -252,6 +252,9 @@ def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]
                 f"{n_strange:,} of {n:,} requests of the {name} were answered by the bundle {digest[:8]}, which is "
                 "neither arm's: a changed bundle is another rollout, with a new name"
             )
+        from_other = n - n_strange - served.get(digests[name], 0)
+        if from_other > n / 2:
+            yield f"{from_other:,} of {n:,} requests of the {name} were answered by the other arm's bundle (a fallback)"
 
 
 def _reading(policy: RolloutPolicy, units: Enrolled, kind: str, outcome: Outcome) -> Reading:

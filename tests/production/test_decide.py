@@ -317,6 +317,15 @@ def test_a_changed_bundle_under_the_same_name_is_invalid_and_a_fallback_is_not()
     assert "dddddddd" in decision.sentence
 
 
+def test_a_candidate_that_hardly_ever_answered_itself_ships_nothing():
+    """Its endpoint is down, and the fallback does well."""
+    frame = traffic(seed=16, days=30)
+    frame.loc[frame["arm"].eq("candidate"), "bundle"] = DIGESTS["baseline"]
+    decision = decided(frame)
+    assert decision.action == "INVALID"
+    assert "other arm's bundle" in decision.sentence
+
+
 def test_no_request_of_the_rollout_is_invalid():
     """A recorder that does not write the rollout is no reason to wait."""
     decision = decided(traffic(seed=17, days=2).assign(rollout="another"))
