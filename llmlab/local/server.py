@@ -154,9 +154,9 @@ def _hindrance(process: subprocess.Popen[str], settings: str, state: Path, timeo
     timer.start()
     try:
         with process.stdin, process.stdout:  # type: ignore[union-attr]  # both are pipes
-            process.stdin.write(f"{settings}\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
-            if process.stdout.readline() == "ready\n":  # type: ignore[union-attr]
+            process.stdin.write(f"{settings}\n")  # type: ignore[union-attr]  # a pipe
+            process.stdin.flush()  # type: ignore[union-attr]  # a pipe
+            if process.stdout.readline() == "ready\n":  # type: ignore[union-attr]  # a pipe
                 return ""
     except BrokenPipeError:
         pass  # it ended before it had read

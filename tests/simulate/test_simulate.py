@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 import llmlab as ll
@@ -82,11 +81,8 @@ def test_missing_verdicts_are_counted():
 
 @pytest.mark.slow
 def test_a_planted_difference_is_recovered_whatever_the_judge_adds_to_one_arm():
-    """100 judges half a level kinder to v2, which is 0.2 better to people: corrected covers .2, the judge says .7.
-
-    80 labels of five grades do not show how far the judge may be off, so it is a third wider than the labels alone.
-    """
-    covers, raw, widths = 0, 0, []
+    """100 judges half a level kinder to v2, which is 0.2 better to people: corrected covers .2, the judge says .7."""
+    covers = raw = 0
     for seed in range(100):
         planted = judged_results(300, labelled=80, seed=seed, gain=0.2, kindness=(0.0, 0.5))
         found = ll.judge.corrected_difference(
@@ -94,10 +90,7 @@ def test_a_planted_difference_is_recovered_whatever_the_judge_adds_to_one_arm():
         )
         covers += found.corrected.low <= 0.2 <= found.corrected.high
         raw += found.raw.low <= 0.2 <= found.raw.high
-        widths.append([estimate.high - estimate.low for estimate in (found.corrected, found.labels_only)])
-    assert covers >= 89
-    corrected, labels_only = np.mean(widths, axis=0)
-    assert 0.5 <= corrected / labels_only <= 1.5
+    assert 89 <= covers <= 99
     assert raw == 0
 
 
