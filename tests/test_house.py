@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -300,3 +301,17 @@ def test_each_promise_of_contributing_names_a_test_that_exists():
     assert len(named) > 80
     for file, test in named:
         assert re.search(rf"def {test}\(", (PACKAGE.parent / "tests" / file).read_text(encoding="utf-8")), (file, test)
+
+
+@pytest.mark.slow
+def test_every_process_collects_the_same_tests():
+    """A name made of the clock or of a set's order differs between workers, and stops the parallel run."""
+    tests = Path(__file__).parent
+    listing = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", str(tests)]
+    listed = []
+    for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo")):  # one after the other: the clock has moved on
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone}
+        printed = subprocess.run(listing, env=environment, capture_output=True, text=True, check=True, cwd=tests.parent)
+        listed.append({line for line in printed.stdout.splitlines() if "::" in line})
+    assert listed[0]
+    assert listed[0] == listed[1]
