@@ -190,7 +190,7 @@ class CallStore:
             return True
         byte = zlib.crc32(key.encode())  # two keys on one byte only wait for each other
         try:
-            self._claims = self._claims or _Claims.of(self.path)
+            self._claims = self._claims or _Claims.of(self.path.resolve())  # one file, however it is named
             if byte not in self._claimed and not self._claims.take(byte):
                 self.shared = True
                 return False

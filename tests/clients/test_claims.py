@@ -78,6 +78,12 @@ def test_another_store_of_the_same_process_neither_shares_nor_frees_a_claim(tmp_
             assert [after.claim("a"), after.claim("b")] == [True, True]
 
 
+def test_a_claim_holds_for_who_knows_the_store_by_another_name(tmp_path: Path) -> None:
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "calls.sqlite")
+    with CallStore(tmp_path / "calls.sqlite") as store, CallStore(tmp_path / "link.sqlite") as linked:
+        assert [store.claim("a"), linked.claim("a")] == [True, False]
+
+
 def test_a_run_goes_on_without_what_a_process_that_hangs_has_claimed(tmp_path: Path) -> None:
     path, client = tmp_path / "calls.sqlite", FakeClient("yes")
 
