@@ -73,27 +73,29 @@ def is_refusal(text: str) -> bool:
     own = [sentence.strip() for sentence in places if not _any("reports", sentence.strip())]
     whole = start.strip(" .!")
     if any(_any("says", sentence) for sentence in own) or any(
-        one.fullmatch(whole) for _, alone in _patterns("alone") for one in alone
+        pattern.fullmatch(whole) for _, alone in _patterns("alone") for pattern in alone
     ):
         return True
     return short and not _any("substance", text.casefold()) and any(_any("hints", sentence) for sentence in own)
 
 
 def _any(kind: str, text: str) -> bool:
-    return any(cue.search(text) and any(one.search(text) for one in patterns) for cue, patterns in _patterns(kind))
+    return any(
+        cue.search(text) and any(pattern.search(text) for pattern in patterns) for cue, patterns in _patterns(kind)
+    )
 
 
 @cache
 def _patterns(kind: str) -> tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...]:
     """The patterns of one kind by language, with the words of each written into them, behind the language's cue."""
-    found = []
+    compiled = []
     for language in _languages().values():
         words = {name: f"(?:{'|'.join(some)})" for name, some in language.get("words", {}).items()}
-        filled = [_filled(said, words).replace("…", "[^.!?。！？]") for said in language.get(kind, ())]
+        filled = [_filled(pattern, words).replace("…", "[^.!?。！？]") for pattern in language.get(kind, ())]
         cue = language.get("cue", "") if kind == "says" else ""
         if filled:
-            found.append((re.compile(cue), tuple(re.compile(pattern) for pattern in filled)))
-    return tuple(found)
+            compiled.append((re.compile(cue), tuple(re.compile(pattern) for pattern in filled)))
+    return tuple(compiled)
 
 
 @cache

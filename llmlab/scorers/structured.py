@@ -36,11 +36,11 @@ def json_equal(case: Case, generation: Generation) -> Score:
     'urgent is true, expected false'
     """
     try:
-        said = parsed_json(generation.text)
+        answer = parsed_json(generation.text)
     except ValueError as error:
         return _not_json(error)
-    wanted = case.expected if isinstance(said, list) else _wanted(case)  # one text may stand for a list of it
-    wrong = list(_differences(said, wanted, place="", tolerance=0.0))
+    wanted = case.expected if isinstance(answer, list) else _wanted(case)  # one text may stand for a list of it
+    wrong = list(_differences(answer, wanted, place="", tolerance=0.0))
     return Score(value=not wrong, explanation=_listed(wrong))
 
 
@@ -66,17 +66,17 @@ def json_fields(*fields: str, tolerance: float = 0.0, name: str = "json_fields")
         if not (wanted := {field: value for field, value in wanted.items() if value is not _ABSENT}):
             raise UnscoredError(f"the case expects none of the fields {', '.join(fields)}")
         try:
-            said = parsed_json(generation.text)
+            answer = parsed_json(generation.text)
         except ValueError as error:
             return _not_json(error)
-        found = {field: _within(said, field) for field in wanted}
+        answered = {field: _within(answer, field) for field in wanted}
         wrong = {
             field: differences
             for field, value in wanted.items()
-            if (differences := list(_differences(found[field], value, place=field, tolerance=tolerance)))
+            if (differences := list(_differences(answered[field], value, place=field, tolerance=tolerance)))
         }
-        told = [difference for differences in wrong.values() for difference in differences]
-        return Score(value=1 - len(wrong) / len(wanted), explanation=_listed(told))
+        listed = [difference for differences in wrong.values() for difference in differences]
+        return Score(value=1 - len(wrong) / len(wanted), explanation=_listed(listed))
 
     return right
 
@@ -94,14 +94,16 @@ def numbers_equal(tolerance: float = 0.0, *, name: str = "numbers_equal") -> Sco
 
     @scorer(name=name, needs_expected=True, revision=2)
     def stated(case: Case, generation: Generation) -> Score:
-        said = list(numbers_in(generation.text))
+        numbers = list(numbers_in(generation.text))
         wanted = _expected_numbers(case)
         missing = [
-            ways for ways in wanted if not any(_near(one, way, tolerance=tolerance) for one in said for way in ways)
+            ways
+            for ways in wanted
+            if not any(_near(number, way, tolerance=tolerance) for number in numbers for way in ways)
         ]
-        told = ", ".join(" or ".join(f"{way:g}" for way in ways) for ways in missing)
-        stated = ", ".join(f"{one:g}" for one in said[:_SHOWN_DIFFERENCES]) or "no number"
-        why = f"not stated: {told} (it states {stated})" if missing else ""
+        not_stated = ", ".join(" or ".join(f"{way:g}" for way in ways) for ways in missing)
+        stated = ", ".join(f"{number:g}" for number in numbers[:_SHOWN_DIFFERENCES]) or "no number"
+        why = f"not stated: {not_stated} (it states {stated})" if missing else ""
         return Score(value=1 - len(missing) / len(wanted), explanation=why)
 
     return stated
@@ -117,10 +119,10 @@ def label(case: Case, generation: Generation) -> Score:
     >>> label(case, Generation(text="**billing**.")).value
     1.0
     """
-    said, expected = label_of(generation.text), [way for fact in texts_of(case) for way in fact.split("|")]
-    if said in map(label_of, expected):
+    answer, expected = label_of(generation.text), [way for fact in texts_of(case) for way in fact.split("|")]
+    if answer in map(label_of, expected):
         return Score(value=1.0)
-    return Score(value=0.0, explanation=f"said {_shown(said)}, expected {' or '.join(map(_shown, expected))}")
+    return Score(value=0.0, explanation=f"said {_shown(answer)}, expected {' or '.join(map(_shown, expected))}")
 
 
 def fenced(inner: Scorer, *, name: str = "") -> Scorer:
@@ -172,8 +174,8 @@ def numbers_in(text: str) -> Iterator[float]:
     [-5.0, 1234.5, 3.0, 4.0]
     """
     plain = _DATE.sub(" ", _GROUP_BLANK.sub("", text))
-    for found in _NUMBER.finditer(typed_alike(plain)):
-        yield from _read(found[0])
+    for number in _NUMBER.finditer(typed_alike(plain)):
+        yield from _read(number[0])
 
 
 def _read(written: str) -> Iterator[float]:
@@ -204,7 +206,7 @@ def _read(written: str) -> Iterator[float]:
 def _expected_numbers(case: Case) -> list[tuple[float, ...]]:
     """Each number that is expected, with the ways it may be stated."""
     values = case.expected if isinstance(case.expected, tuple) else (case.expected,)
-    found = []
+    numbers = []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise UnscoredError(f"the case expects {_shown(value)}, which is no number; score it with json_fields")
@@ -213,8 +215,8 @@ def _expected_numbers(case: Case) -> list[tuple[float, ...]]:
         )
         if not ways:
             raise UnscoredError(f"the case expects {_shown(value)}, which states no number")
-        found.append(tuple(ways))
-    return found
+        numbers.append(tuple(ways))
+    return numbers
 
 
 _ABSENT: Any = object()
@@ -238,29 +240,29 @@ def _within(value: Any, field: str) -> Any:
     return _within(value[head], rest) if point and isinstance(value, Mapping) and head in value else _ABSENT
 
 
-def _differences(said: Any, wanted: Any, *, place: str, tolerance: float) -> Iterator[str]:
+def _differences(answer: Any, wanted: Any, *, place: str, tolerance: float) -> Iterator[str]:
     """Where a JSON value is not what is wanted, a sentence each."""
-    if isinstance(said, Mapping) and isinstance(wanted, Mapping):
+    if isinstance(answer, Mapping) and isinstance(wanted, Mapping):
         dotted = f"{place}." if place else ""
         for key in wanted:
-            yield from _differences(said.get(key, _ABSENT), wanted[key], place=f"{dotted}{key}", tolerance=tolerance)
-        yield from (f"{dotted}{key} is not expected" for key in said if key not in wanted)
-    elif isinstance(said, (list, tuple)) and isinstance(wanted, (list, tuple)) and len(said) == len(wanted):
-        for at, (one, other) in enumerate(zip(said, wanted, strict=True)):
-            yield from _differences(one, other, place=f"{place}[{at}]", tolerance=tolerance)
-    elif said is _ABSENT:
+            yield from _differences(answer.get(key, _ABSENT), wanted[key], place=f"{dotted}{key}", tolerance=tolerance)
+        yield from (f"{dotted}{key} is not expected" for key in answer if key not in wanted)
+    elif isinstance(answer, (list, tuple)) and isinstance(wanted, (list, tuple)) and len(answer) == len(wanted):
+        for at, (answered, expected) in enumerate(zip(answer, wanted, strict=True)):
+            yield from _differences(answered, expected, place=f"{place}[{at}]", tolerance=tolerance)
+    elif answer is _ABSENT:
         yield f"{place} is missing"
-    elif not _same(said, wanted, tolerance=tolerance):
-        yield f"{place or 'it'} is {_shown(said)}, expected {_shown(wanted)}"
+    elif not _same(answer, wanted, tolerance=tolerance):
+        yield f"{place or 'it'} is {_shown(answer)}, expected {_shown(wanted)}"
 
 
-def _same(said: Any, wanted: Any, *, tolerance: float) -> bool:
-    if isinstance(said, bool) or isinstance(wanted, bool) or said is None or wanted is None:
-        return said is wanted
-    if isinstance(said, (int, float)) and isinstance(wanted, (int, float)):
-        return _near(said, wanted, tolerance=tolerance)
-    if isinstance(said, str) and isinstance(wanted, str):
-        return one_form(said) == one_form(wanted)
+def _same(answer: Any, wanted: Any, *, tolerance: float) -> bool:
+    if isinstance(answer, bool) or isinstance(wanted, bool) or answer is None or wanted is None:
+        return answer is wanted
+    if isinstance(answer, (int, float)) and isinstance(wanted, (int, float)):
+        return _near(answer, wanted, tolerance=tolerance)
+    if isinstance(answer, str) and isinstance(wanted, str):
+        return one_form(answer) == one_form(wanted)
     return False
 
 
