@@ -265,7 +265,7 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     groups = report.day.groupby("bundle", sort=True)
     for bundle in groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]:
         part = Requests(rows=groups.get_group(bundle))
-        figures = {"requests": float(len(part)), "failures": float(values_named("error_rate", part).sum())}
+        figures = {"requests": float(len(part)), "failures": float(np.nansum(values_named("error_rate", part)))}
         figures["cost_usd"] = float(np.nansum(values_named("cost_usd", part)))
         yield from (line("llmlab_watch_day", n, bundle=str(bundle), figure=name) for name, n in figures.items())
 
