@@ -198,8 +198,10 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     for axes in places:
         _finish(axes, releases or {})
     every = "hour" if hourly else "day"
-    failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
-    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed"
+    errors = values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))
+    errors = errors[~np.isnan(errors)]
+    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days"
+    title += f", {errors.mean():.1%} of them failed" if len(errors) else ""
     title += f"; {is_shadow.sum():,} answers of a shadow left out" if is_shadow.any() else ""
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())
     drawn = "requests, latency, time to first token, cost, tokens, errors, refusals and guards, complaints"

@@ -113,10 +113,11 @@ def _opened(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """A text as it is, anything else as JSON; 7.0 as 7, as whole numbers beside gaps come out of tables."""
+    """Objects, lists and numbers as JSON (7.0 as 7: beside gaps tables have no whole numbers), else the text of it."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    is_json = value is None or isinstance(value, (Mapping, list, tuple, int, float))
+    return json.dumps(value, default=str, ensure_ascii=False) if is_json else str(value)
 
 
 def json_text(value: Any) -> str:

@@ -24,7 +24,7 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.production.harvest import as_results
-from llmlab.production.lines import SIGNAL, Trace, signals_of
+from llmlab.production.lines import SIGNAL, Trace, cancelled_in, signals_of
 from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -98,7 +98,7 @@ class Watch(Shown):
             now=moment,
             last=last,
             day=traffic.last(DAY).rows,
-            notes=(*_notes(self.policy, readings, silent=moment - last), *traces.wrong),
+            notes=(*_notes(self.policy, readings, silent=moment - last), *_left(traffic.last(DAY)), *traces.wrong),
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -221,6 +221,11 @@ def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelt
     usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
     if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
         yield f"not watched, because no request says anything of it: {', '.join(unread)}"
+
+
+def _left(day: Requests) -> Iterator[str]:
+    if n := int(cancelled_in(day.rows).sum()):
+        yield f"{counted(n, 'request')} of the last day cancelled by whoever asked, in no error rate"
 
 
 def _badness(day: pd.DataFrame, readings: Sequence[Reading]) -> FloatArray:

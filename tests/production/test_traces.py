@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, date, datetime
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -169,6 +170,8 @@ def test_a_signal_in_a_list_or_a_table_is_not_read_as_another_request(tmp_path):
 def test_odd_columns_of_tables_are_read_or_refused():
     """Whole numbers beside gaps, lists as arrays, statuses in other words, and two columns of one name."""
     table = pd.DataFrame({"time": ["2026-03-02", "2026-03-03"], "unit_id": [7.0, np.nan], "status": ["Success", 500]})
+    (named,) = ll.Traces.from_frame(pd.DataFrame([{"time": "2026-03-02", "request_id": UUID(int=7)}]))
+    assert named.request_id == "00000000-0000-0000-0000-000000000007"
     read = ll.Traces.from_frame(table.assign(guards=[np.array(["no_pii"]), None]))
     assert read.frame[["unit_id", "status", "guards"]].to_numpy().tolist() == [["7", "ok", "no_pii"], ["", "error", ""]]
     with pytest.raises(DataError, match="more than one column 'time'"):
