@@ -466,8 +466,9 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | str]:
             value = _RATINGS.get(value.lower(), value) if isinstance(value, str) else value
             signals[str(assessment.get("assessment_name") or assessment.get("name"))] = value
     spans = (trace.get("data") or {}).get("spans") or ()
-    if not spans:
-        yield "trace without its spans, left out"
+    if not spans or about.get("state") == "IN_PROGRESS":
+        yield "trace that is not finished, or without its spans, left out"
+        return
     for span in spans:
         root = not span.get("parent_span_id") and not span.get("parent_id")
         attributes = {name: _opened(value) for name, value in (span.get("attributes") or {}).items()}
@@ -488,6 +489,11 @@ def _langfuse_score(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     numbers = {"BOOLEAN": (row.get("value"), word), "CATEGORICAL": (), "TEXT": (), "CORRECTION": ()}
     said = numbers.get(str(kind).upper(), (row.get("value"),))
     yield {**row, "value": next((value for value in said if value not in (None, "")), None)}
+
+
+def _average(stats: Mapping[str, Any]) -> Any:
+    """The mean of a feedback; of words their numbers, which are none, so that they are counted."""
+    return stats["avg"] if stats["avg"] is not None else stats.get("values") or None
 
 
 def _alone(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -517,7 +523,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "retries": lambda value: 1 + amount(value),
     "any": lambda value: float(amount(value) > 0),
     "object": _opened,
-    "averages": lambda value: {name: stats["avg"] for name, stats in _opened(value).items()},
+    "averages": lambda value: {name: _average(stats) for name, stats in _opened(value).items()},
 }
 _KNOWN: tuple[tuple[str, What, tuple[str, ...], Unpack], ...] = (
     ("OTLP", "spans", ("resourceSpans",), _otlp),

@@ -96,6 +96,7 @@ HELICONE = {
     "feedback_rating": False,
 }
 SCORE = {"id": "s", "trace_id": "t1", "name": "thumbs", "value": 0, "data_type": "BOOLEAN", "source": "API"}
+WORDS = {"feedback_stats": {"tone": {"n": 1, "avg": None, "values": {"polite": 1}}, "x": {"n": 0, "avg": None}}}
 FEEDBACK = {"run_id": "0191a", "key": "edited", "score": 1}
 COLUMNS = {**{f"attributes.{name}": value for name, value in PHOENIX.items()}, **SPAN}
 
@@ -201,6 +202,12 @@ def test_a_category_is_no_number(tmp_path, score, value):
     (trace,) = (read := ll.Traces.load(tmp_path / "a.jsonl"))
     assert trace.signals == ({} if value is None else {"thumbs": value})
     assert read.wrong == (["score that is no number, left out: 1"] if value is None else [])
+
+
+def test_feedback_of_langsmith_in_words_is_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({**LANGSMITH, **WORDS}))
+    ((trace,), wrong) = (read := ll.Traces.load(tmp_path / "a.jsonl")), read.wrong
+    assert (trace.signals, wrong) == ({}, ["signals.tone that is none, taken as missing: 1"])
 
 
 def test_calls_that_contain_calls_are_not_added_up_twice():
@@ -500,15 +507,18 @@ def test_a_judge_of_mlflow_says_yes_or_no(tmp_path):
     assert (wrong["problem"], wrong["first"]) == ("signals.correct that is none, taken as missing", "a.jsonl:3")
 
 
+LEFT_OUT = "trace that is not finished, or without its spans, left out"
+
+
 def test_the_latest_assessment_of_mlflow_counts(tmp_path):
     trace = json.loads(of_mlflow("t1"))
     days = [("2026-11-22", 1), ("2026-11-21", 0)]
     rated = [{"assessment_name": "q", "feedback": {"value": v}, "create_time": f"{day}T10:00:00Z"} for day, v in days]
     trace["info"]["assessments"] = rated
-    bare = {"info": {"trace_id": "t2"}, "data": {"spans": []}}
-    (tmp_path / "a.jsonl").write_text(f"{json.dumps(trace)}\n{json.dumps(bare)}")
+    bare = json.dumps({"info": {"trace_id": "t2"}, "data": {"spans": []}})
+    (tmp_path / "a.jsonl").write_text("\n".join([json.dumps(trace), bare, of_mlflow("t3", state="IN_PROGRESS")]))
     ((trace,), wrong) = (read := ll.Traces.load(tmp_path / "a.jsonl")), read.wrong
-    assert (trace.signals, wrong) == ({"q": 1.0}, ["trace without its spans, left out: 1"])
+    assert (trace.signals, wrong) == ({"q": 1.0}, [f"{LEFT_OUT}: 2"])
 
 
 LEFT = {"name": "exception", "attributes": [attribute("exception.type", "asyncio.exceptions.CancelledError")]}
