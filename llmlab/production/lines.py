@@ -50,9 +50,13 @@ SIGNAL = "signals."
 _NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 FAILED = ("error", "timeout")
 STATUSES = ANSWERED | set(FAILED)
-# Error codes of what whoever asked broke off: of asyncio, gRPC, nginx, browsers and ASGI.
-_LEFT = ("cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror")
-CANCELLED = frozenset((*_LEFT, *("clientdisconnect", "clientdisconnected", "client_disconnect", "client_disconnected")))
+CANCELLED = frozenset(  # error codes: of asyncio, gRPC, nginx and browsers, then of ASGI's clients that left
+    (
+        *("cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror"),
+        *("clientdisconnect", "clientdisconnected", "client_disconnect", "client_disconnected"),
+    )
+)
+LEFT = "cancelled before an answer (whoever asked left, or a deadline passed), in no error rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,7 +348,7 @@ def numbers_of(frame: pd.DataFrame, column: str) -> FloatArray:
 
 
 def cancelled_in(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """(rows,) whether a request ended because whoever asked left: nothing failed, and nothing was answered."""
+    """(rows,) whether a request was cancelled: whoever asked left, or (asyncio tells them alike) a deadline passed."""
     if "error_code" not in frame or "status" not in frame:
         return np.zeros(len(frame), bool)
     codes = [code for code in frame["error_code"].dropna().unique() if code.rpartition(".")[2].lower() in CANCELLED]

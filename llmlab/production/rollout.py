@@ -27,6 +27,7 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
+from llmlab.production.lines import LEFT
 from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.production.recorder import Arm
 from llmlab.production.traces import Traces
@@ -421,7 +422,7 @@ def _notes(units: Enrolled, readings: Sequence[Reading], problems: str, *, held:
         if reading.gaps:
             yield f"{reading.name}: {reading.gaps}; what is missing may hide any harm, so it lets nothing through"
         elif reading.unscored:
-            why = "cancelled by whoever asked, in no error rate" if reading.name == "error_rate" else "without a value"
+            why = LEFT if reading.name == "error_rate" else "without a value"
             yield f"{reading.name}: {counted(reading.unscored, 'request')} {why}"
     if problems:
         yield problems

@@ -16,7 +16,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number
 from llmlab.clients.prices import context_tokens
 from llmlab.display.shown import Shown
-from llmlab.production.lines import FAILED, SIGNAL, cancelled_in, numbers_of, signals_of
+from llmlab.production.lines import FAILED, LEFT, SIGNAL, cancelled_in, numbers_of, signals_of
 from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Figures(Shown):
             if figure.name == "error rate" and figure.value is not None
         ]
         sentences += [
-            f"{counted(round(figure.n * figure.value), 'request')} cancelled by whoever asked, in no error rate."
+            f"{counted(round(figure.n * figure.value), 'request')} {LEFT}."
             for figure in self.groups[-1][1]
             if figure.name == "cancelled" and figure.value is not None
         ]

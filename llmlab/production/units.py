@@ -50,7 +50,7 @@ def _status(frame: pd.DataFrame, *words: str) -> Any:
 
 
 def _failed(frame: pd.DataFrame) -> FloatArray:
-    """NaN where whoever asked left: no error of anybody, and no answer either."""
+    """NaN where it was cancelled: no error that is known, and no answer either."""
     return np.where(cancelled_in(frame), np.nan, np.asarray(_status(frame, *FAILED), dtype=np.float64))
 
 

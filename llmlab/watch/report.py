@@ -24,7 +24,7 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.production.harvest import as_results
-from llmlab.production.lines import SIGNAL, Trace, cancelled_in, signals_of
+from llmlab.production.lines import LEFT, SIGNAL, Trace, cancelled_in, signals_of
 from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -225,7 +225,7 @@ def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelt
 
 def _left(day: Requests) -> Iterator[str]:
     if n := int(cancelled_in(day.rows).sum()):
-        yield f"{counted(n, 'request')} of the last day cancelled by whoever asked, in no error rate"
+        yield f"{counted(n, 'request')} of the last day {LEFT}"
 
 
 def _badness(day: pd.DataFrame, readings: Sequence[Reading]) -> FloatArray:

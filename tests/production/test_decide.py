@@ -336,7 +336,7 @@ def test_who_leaves_is_no_error_of_an_arm(rates, ships):
     stayed = frame[~left & (frame["arm"] == "candidate")]
     assert rate.candidate == pytest.approx(stayed["status"].eq("error").mean())
     assert (rate.holds, bool(rate.gaps)) == (ships, not ships)
-    told = f"{left.sum():,} requests cancelled by whoever asked, in no error rate"
+    told = f"{left.sum():,} requests cancelled before an answer"
     assert (told in "; ".join(decision.notes)) == ships
     assert all("cost" not in reading.gaps for reading in decision.readings)
 

@@ -545,7 +545,7 @@ def test_who_leaves_is_no_error(tmp_path, row):
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     figures = (read := ll.Traces.load(tmp_path / "a.jsonl")).figures()
     assert (figures["error rate"].n, figures["cancelled"].value, read.wrong) == (0, 1.0, [])
-    assert "1 request cancelled by whoever asked, in no error rate" in str(figures)
+    assert "1 request cancelled before an answer" in str(figures)
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
