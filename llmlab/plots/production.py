@@ -174,7 +174,7 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     """Requests, errors, latency, cost, tokens, signals and guards by day (by hour where there are few days).
 
     Rates have 95% intervals over requests, which are too short where one person makes many. What was never recorded is
-    said to be not known.
+    said to be not known. Second answers of a shadow are left out.
 
     Args:
         releases: name -> when (with its time zone).
@@ -182,7 +182,8 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     Raises:
         ValueError: there is no request.
     """
-    frame = traces.to_frame()
+    is_shadow = (traces.to_frame()["arm"] == "shadow").to_numpy(bool)
+    frame = traces.to_frame()[~is_shadow]
     if frame.empty:
         raise ValueError("there is no request to draw")
     days = (frame["time"].max() - frame["time"].min()).total_seconds() / 86_400
@@ -197,8 +198,11 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     for axes in places:
         _finish(axes, releases or {})
     every = "hour" if hourly else "day"
-    failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
-    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed"
+    errors = values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))
+    errors = errors[~np.isnan(errors)]
+    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days"
+    title += f", {errors.mean():.1%} of them failed" if len(errors) else ""
+    title += f"; {is_shadow.sum():,} answers of a shadow left out" if is_shadow.any() else ""
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())
     drawn = "requests, latency, time to first token, cost, tokens, errors, refusals and guards, complaints"
     return titled(figure, title, alt=f"By {every}: {drawn}. Releases: {marked or 'none'}.")

@@ -6,15 +6,18 @@ A JSON text on the way of a path is read. Formats of spans are folded into reque
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from llmlab.base.project import utc
 from llmlab.base.yamlfile import read_yaml
+from llmlab.production.lines import AMOUNTS, EARLIEST, LATEST
 
 Field = tuple[tuple[str, ...], Callable[[Any], Any]]
 What = Literal["requests", "spans", "signals"]
@@ -23,12 +26,27 @@ TABLES = Path(__file__).with_name("formats.yaml")
 LONGEST_NUMBER_CHARS = 40
 DEEPEST = 12
 _WRAPPINGS = (
-    *("choices", "generations", "candidates", "messages", "message", "parts", "content", "text", "output", "answer"),
-    *("response", "outputs", "result", "kwargs", "value"),
+    *("choices", "generations", "candidates", "messages", "message", "parts", "content", "contents", "message_content"),
+    *("text", "output", "answer", "response", "outputs", "result", "kwargs", "value", "refusal"),
 )
 _OF_A_MODEL = ("choices", "tool_calls", "generations", "candidates", "role", "error")
 _RATINGS = {"yes": 1.0, "no": 0.0}  # of MLflow's judges
 _TOOL_PARTS = ("tool_call", "tool_use", "function_call")
+_THOUGHTS = ("reasoning", "thinking", "redacted_thinking", "thought")
+_FINISHES = ("finish_reasons", "finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
+_AROUND_FINISHES = (*_WRAPPINGS, "generation_info", "response_metadata")
+REFUSED = frozenset(  # the words of `clients.openai` and `clients.anthropic`, and what else Gemini says
+    (
+        *("content_filter", "content_filtered", "safety", "refusal", "recitation", "prohibited_content", "blocklist"),
+        *("guardrail_intervened", "spii", "language", "image_safety"),
+    )
+)
+CUT_SHORT = frozenset(
+    (
+        *("length", "max_tokens", "model_length", "max_output_tokens", "model_context_window_exceeded", "pause_turn"),
+        "max_length",
+    )
+)
 
 
 Unpack = Callable[[Mapping[str, Any]], Iterator[Mapping[str, Any] | str]]
@@ -56,7 +74,8 @@ class Format:
         read, wrong = {}, []
         for name, (paths, convert) in self.fields.items():
             for path in paths:
-                if (value := value_at(row, path)) is None:
+                value = value_at(row, path)
+                if value is None or (value != value and name not in AMOUNTS):  # NaN is no number, and else nothing
                     continue
                 if isinstance(value, bytes):  # those of UTF-8 were read as text
                     wrong.append(name)
@@ -80,7 +99,7 @@ def value_at(value: Any, path: str) -> Any:
             value = value[int(part)]
         else:
             return None
-    return None if value in ("", {}) or value != value else value
+    return None if isinstance(value, (str, dict)) and not value else value
 
 
 def _opened(value: Any) -> Any:
@@ -94,8 +113,11 @@ def _opened(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """A text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    """Objects, lists and numbers as JSON (7.0 as 7: beside gaps tables have no whole numbers), else the text of it."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_json = value is None or isinstance(value, (Mapping, list, tuple, int, float))
+    return json.dumps(value, default=str, ensure_ascii=False) if is_json else str(value)
 
 
 def json_text(value: Any) -> str:
@@ -104,7 +126,7 @@ def json_text(value: Any) -> str:
 
 
 def amount(value: Any) -> float:
-    """A number, from a number or its text.
+    """A number, from a number or its text; ValueError for one that is endless or NaN.
 
     >>> amount("0.0017"), amount(True)
     (0.0017, 1.0)
@@ -112,7 +134,10 @@ def amount(value: Any) -> float:
     if isinstance(value, str) and len(value) > LONGEST_NUMBER_CHARS:
         raise ValueError("too long for a number")
     word = value.strip().lower() if isinstance(value, str) else ""
-    return float(word == "true" if word in ("true", "false") else value)
+    number = float(word == "true" if word in ("true", "false") else value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
 
 
 def moment(value: Any) -> datetime:
@@ -120,16 +145,23 @@ def moment(value: Any) -> datetime:
 
     >>> moment("2026-11-20 10:00:00.5").isoformat(), moment("1790000000000000000") == moment(1790000000.0)
     ('2026-11-20T10:00:00.500000+00:00', True)
+
+    Raises:
+        ValueError: it is none, or none of a request to a model: before 2000, or after 2199. OverflowError: nor any.
     """
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    if isinstance(value, str) and not value.lstrip("-").replace(".", "", 1).isdigit():
-        return utc(value)
-    number = amount(value)
-    scale = next((scale for scale in (1, 1e3, 1e6, 1e9) if abs(number) / scale < 1e11), None)
-    if scale is None:
-        raise ValueError(f"{value!r} is no moment")
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number / scale)
+        when = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    elif isinstance(value, date) or (isinstance(value, str) and not value.lstrip("-").replace(".", "", 1).isdigit()):
+        when = utc(str(value).strip().removesuffix(" UTC"))
+    elif len(day := str(value)) == len("20260131") and day.isdigit():  # a date: so few seconds end in 1973
+        when = utc(day)
+    else:
+        number = amount(value)
+        scale = next((scale for scale in (1, 1e3, 1e6, 1e9) if abs(number) / scale < 1e11), math.nan)
+        when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number / scale)
+    if not EARLIEST <= when < LATEST:
+        raise ValueError(f"{value!r} is no moment of a request")
+    return when
 
 
 def answer_text(value: Any, depth: int = 0) -> str:
@@ -148,8 +180,11 @@ def answer_text(value: Any, depth: int = 0) -> str:
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
         return "\n".join(texts[-1:] if roles else texts)
     if isinstance(value, Mapping):
+        if value.get("type") in _THOUGHTS or value.get("thought") is True:
+            return ""
         inner = filter(None, (answer_text(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
-        silent = depth or any(value.get(name) for name in _OF_A_MODEL)  # a body without an answer is none
+        # a body without an answer is none
+        silent = depth or any(value.get(name) for name in _OF_A_MODEL) or isinstance(value.get("output"), list)
         return next(inner, "" if silent else text(value))
     return "" if value is None else str(value)
 
@@ -182,6 +217,36 @@ def _calls(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _calls(value.get(name), depth + 1)
 
 
+def finish_status(value: Any) -> str | None:
+    """What an answer is by the reason why it ended, in whatever it is wrapped: refused, truncated, None = as it seems.
+
+    >>> finish_status({"choices": [{"finish_reason": "length"}]}), finish_status({"finish_reasons": ["stop"]})
+    ('truncated', None)
+    """
+    reasons = [re.split(r"[:;\s]", reason.lower().replace("-", "_"))[0] for reason in _finishes(value)]
+    families = (("refused", REFUSED), ("truncated", CUT_SHORT))
+    return next((status for status, words in families if words.intersection(reasons)), None)
+
+
+def _finishes(value: Any, depth: int = 0) -> Iterator[str]:
+    value = value if depth else _opened(value)  # an answer may be JSON, with such names of its own
+    if depth > DEEPEST:
+        return
+    if isinstance(value, list):
+        roles = any(isinstance(part, Mapping) and "role" in part for part in value)
+        for part in value[-1:] if roles else value:
+            yield from _finishes(part, depth + 1)
+    elif isinstance(value, Mapping):
+        for name in _FINISHES:
+            said = _opened(value.get(name))
+            yield from (str(part).rpartition(".")[2] for part in (said if isinstance(said, list) else [said or ""]))
+        yield str(value_at(value, "incomplete_details/reason") or "")
+        if value.get("refusal") and ("role" in value or value.get("type") == "refusal"):
+            yield "refusal"
+        for name in _AROUND_FINISHES:
+            yield from _finishes(value.get(name), depth + 1)
+
+
 def messages_json(value: Any) -> str | None:
     """Messages as a JSON list of {"role", "content"}; None where there are none."""
     value = _opened(value)
@@ -193,7 +258,8 @@ def messages_json(value: Any) -> str | None:
     for outer in value:
         message = outer["message"] if isinstance(outer.get("message"), Mapping) else outer
         role = str(message.get("role") or message.get("type") or "")
-        content = answer_text(message.get("content") or message.get("parts") or message.get("kwargs"))
+        held = (message.get(name) for name in ("content", "parts", "contents", "kwargs"))
+        content = answer_text(next(filter(None, held), ""))
         messages.append({"role": role, "content": content})
     return json.dumps(messages, ensure_ascii=False)
 
@@ -210,10 +276,23 @@ def inputs_json(value: Any) -> str:
 
 def _status(value: Any) -> str:
     """The status of an answer: by a word, or by a code of HTTP."""
-    word = str(value).lower()
+    word = text(value).lower()
     if word.isdigit():
-        word = "ok" if int(word) < 400 else "timeout" if int(word) in (408, 504) else "error"
-    return {"success": "ok", "failure": "error", "completed": "ok"}.get(word, word)
+        word = (
+            word if int(word) < 100 else "ok" if int(word) < 400 else "timeout" if int(word) in (408, 504) else "error"
+        )
+    said = {"success": "ok", "succeeded": "ok", "completed": "ok", "failure": "error", "failed": "error"}
+    return said.get(word, word)
+
+
+def _raised(value: Any) -> str | None:
+    """The class or code that an error's text begins with, or is; None for another text.
+
+    >>> [_raised(text) for text in ("CancelledError()", "RateLimitError: 429", "too many requests")]
+    ['CancelledError', 'RateLimitError', None]
+    """
+    found = re.match(r"([\w.]+)(?:[(:]|$)", str(value))
+    return found and found[1]
 
 
 def _kind(value: Any) -> str:
@@ -250,7 +329,7 @@ def documents(value: Any) -> list[dict[str, Any]]:
         retrieved.append(
             {
                 "id": next((str(name) for name in names if name is not None), ""),
-                "score": None if score is None else amount(score),
+                "score": None if score is None or score != score else amount(score),
             }
         )
     return retrieved
@@ -354,12 +433,14 @@ def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapp
             more |= fields
         elif name == "gen_ai.choice":
             answered.append(_opened(fields.get("message") or fields.get("content") or ""))
+            more.setdefault("gen_ai.response.finish_reasons", [fields.get("finish_reason")])
         elif name == "gen_ai.content.prompt":
             sent.append({"role": "user", "content": fields.get("gen_ai.prompt")})
         elif name == "gen_ai.content.completion":
             answered.append(fields.get("gen_ai.completion"))
-        elif name == "gen_ai.evaluation.result" and "gen_ai.evaluation.score.value" in fields:
-            signals[str(fields.get("gen_ai.evaluation.name"))] = fields["gen_ai.evaluation.score.value"]
+        elif name == "gen_ai.evaluation.result":
+            score = (fields.get(f"gen_ai.evaluation.score.{kind}") for kind in ("value", "label"))
+            signals[str(fields.get("gen_ai.evaluation.name"))] = next((s for s in score if s is not None), None)
         elif str(name).startswith("gen_ai.") and str(name).endswith(".message"):
             sent.append({"role": str(name).split(".")[1], "content": _opened(fields.get("content"))})
         elif name == "exception":
@@ -371,29 +452,48 @@ def _with_events(attributes: Mapping[str, Any], events: Sequence[tuple[Any, Mapp
     return {"a": nested, "signals": signals or None}
 
 
-def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | str]:
     """The spans of a trace as MLflow's `Trace.to_dict` gives it; user, session, feedback and tags are its root's."""
     about = trace.get("info") or {}
     meta = {**(about.get("trace_metadata") or about.get("request_metadata") or {}), **(about.get("tags") or {})}
     known = ("mlflow.trace.user", "mlflow.trace.session", "llmlab.rollout", "llmlab.arm", "llmlab.bundle")
     of_root = {name: meta[name] for name in known if name in meta}
     signals = {}
-    for assessment in about.get("assessments") or ():
+    assessments = about.get("assessments") or ()
+    for assessment in sorted(assessments, key=lambda a: str(a.get("last_update_time") or a.get("create_time") or "")):
         value = (assessment.get("feedback") or {}).get("value")
         if assessment.get("valid", True):
             value = _RATINGS.get(value.lower(), value) if isinstance(value, str) else value
             signals[str(assessment.get("assessment_name") or assessment.get("name"))] = value
-    for span in (trace.get("data") or {}).get("spans") or ():
+    spans = (trace.get("data") or {}).get("spans") or ()
+    if not spans or about.get("state") == "IN_PROGRESS":
+        yield "trace that is not finished, or without its spans, left out"
+        return
+    for span in spans:
         root = not span.get("parent_span_id") and not span.get("parent_id")
         attributes = {name: _opened(value) for name, value in (span.get("attributes") or {}).items()}
         attributes = {n: json.loads(v) if isinstance(v, str) and v[:1] == '"' else v for n, v in attributes.items()}
-        nested = tree({**attributes, **(of_root if root else {})})
+        events = [(event.get("name"), event.get("attributes") or {}) for event in span.get("events") or ()]
+        nested = _with_events({**attributes, **(of_root if root else {})}, events)["a"]
         if str(nested.get("mlflow", {}).get("spanType")).upper() == "RETRIEVER":  # its outputs are the documents
             nested["documents"] = nested["mlflow"].get("spanOutputs")
         trace_id, client_id = about.get("trace_id") or about.get("request_id"), about.get("client_request_id")
         # the client's is the same for what it tried again
         ids = {"trace_id": trace_id or client_id, "client_request_id": client_id}
         yield {**span, **ids, "a": nested, "signals": signals if root else None}
+
+
+def _langfuse_score(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A score, whose value is a number where its type says so: of a category it is 0, or its place among others."""
+    kind, word = row.get("data_type", row.get("dataType")), row.get("string_value", row.get("stringValue"))
+    numbers = {"BOOLEAN": (row.get("value"), word), "CATEGORICAL": (), "TEXT": (), "CORRECTION": ()}
+    said = numbers.get(str(kind).upper(), (row.get("value"),))
+    yield {**row, "value": next((value for value in said if value not in (None, "")), None)}
+
+
+def _average(stats: Mapping[str, Any]) -> Any:
+    """The mean of a feedback; of words their numbers, which are none, so that they are counted."""
+    return stats["avg"] if stats["avg"] is not None else stats.get("values") or None
 
 
 def _alone(row: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -408,6 +508,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "moment": moment,
     "answer": answer_text,
     "calls": calls_json,
+    "finish": finish_status,
     "inputs": inputs_json,
     "messages": messages_json,
     "documents": documents,
@@ -415,13 +516,14 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "kind": _kind,
     "status": _status,
     "code": lambda value: str(value) if not str(value).isdigit() or int(value) >= 400 else "",
+    "raised": _raised,
     "flag": bool,
     "failed": lambda code: str(code) == "2" or str(code).upper().endswith("ERROR"),
     "error_level": lambda value: value == "ERROR",
     "retries": lambda value: 1 + amount(value),
     "any": lambda value: float(amount(value) > 0),
     "object": _opened,
-    "averages": lambda value: {name: stats["avg"] for name, stats in _opened(value).items()},
+    "averages": lambda value: {name: _average(stats) for name, stats in _opened(value).items()},
 }
 _KNOWN: tuple[tuple[str, What, tuple[str, ...], Unpack], ...] = (
     ("OTLP", "spans", ("resourceSpans",), _otlp),
@@ -430,8 +532,8 @@ _KNOWN: tuple[tuple[str, What, tuple[str, ...], Unpack], ...] = (
     ("OpenTelemetry", "spans", ("context", "attributes"), _span_json),
     ("LangSmith", "spans", ("run_type",), _alone),
     ("LangSmith feedback", "signals", ("run_id", "key", "score"), _alone),
-    ("Langfuse scores", "signals", ("data_type", "value", "name"), _alone),
-    ("Langfuse scores", "signals", ("dataType", "value", "name"), _alone),
+    ("Langfuse scores", "signals", ("data_type", "name"), _langfuse_score),
+    ("Langfuse scores", "signals", ("dataType", "name"), _langfuse_score),
     ("LiteLLM", "requests", ("call_type", "startTime"), _alone),
     ("Langfuse", "spans", ("id", "type", "start_time"), _alone),
     ("Langfuse", "spans", ("id", "type", "startTime"), _alone),

@@ -11,9 +11,9 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 8_000_000
 PLACES_SHOWN = 5
-LATE_S = 3600.0
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # moments of a request
 WRITTEN_S = 1.0  # from the end of a request to its line, on a busy machine
 TEXTS = (
     *("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "status", "error", "error_code"),
@@ -48,7 +48,15 @@ AMOUNTS = (
 )
 SIGNAL = "signals."
 _NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
-STATUSES = ANSWERED | {"timeout", "error"}
+FAILED = ("error", "timeout")
+STATUSES = ANSWERED | set(FAILED)
+CANCELLED = frozenset(  # error codes: of asyncio, gRPC, nginx and browsers, then of ASGI's clients that left
+    (
+        *("cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror"),
+        *("clientdisconnect", "clientdisconnected", "client_disconnect", "client_disconnected"),
+    )
+)
+LEFT = "cancelled before an answer (whoever asked left, or a deadline passed), in no error rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +247,10 @@ def _columns(block: bytes) -> Any:
         parse_options=json.ParseOptions(explicit_schema=schema(), unexpected_field_behavior="infer"),
     )
     columns = table.select(schema().names)
+    for name in AMOUNTS:
+        _finite(columns[name], name)
+    if not set(pc.unique(columns["status"]).to_pylist()) <= {None, *STATUSES}:
+        raise pa.ArrowInvalid("a status in other words")
     signals = {name: table[name] for name in table.column_names if name.startswith(SIGNAL)}
     if "signals" in table.column_names and not pa.types.is_null(kind := table.schema.field("signals").type):
         if not pa.types.is_struct(kind):
@@ -249,12 +261,27 @@ def _columns(block: bytes) -> Any:
             column = column.cast(pa.int64())
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_null(column.type)):
             raise pa.ArrowInvalid(f"{name} that is no number")
-        columns = columns.append_column(name, column.cast(pa.float64()))
+        columns = columns.append_column(name, _finite(column.cast(pa.float64()), name))
     return columns
 
 
-def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) -> pd.DataFrame:
-    """One row per request, in order of time: signals joined, doubles and what cannot be counted with its places."""
+def _finite(column: Any, name: str) -> Any:
+    """The column; Arrow's error where a number is endless or NaN, for line by line each is told with its place."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pc.all(pc.is_finite(column), min_count=0).as_py():
+        raise pa.ArrowInvalid(f"{name} that is no finite number")
+    return column
+
+
+def settled(
+    tables: Iterable[Any], *, files: Sequence[str], problems: Problems, appended: Collection[int] = ()
+) -> pd.DataFrame:
+    """One row per request, in order of time: signals joined, doubles and what cannot be counted with its places.
+
+    Of files that were appended to (by their numbers) lines out of order are counted too; any other order says nothing.
+    """
     import pyarrow as pa
 
     whole = pa.concat_tables([table_of([]), *tables], promote_options="default")
@@ -271,6 +298,10 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
         wrong = ~np.isnan(values) & ~(np.isfinite(values) & (values >= 0))
         count(f"{name} below zero or endless, taken as missing", wrong)
         frame[name] = np.where(wrong, np.nan, values) if wrong.any() else values
+    time_s = seconds_of(frame["time"])
+    strange = (time_s < EARLIEST.timestamp()) | (time_s >= LATEST.timestamp())
+    count("time that is none, taken as missing", strange)
+    frame["time"] = frame["time"].mask(strange)
     signals = [f"{SIGNAL}{name}" for name in signals_of(frame)]
     silent = frame["text"].isna() | (frame["text"].eq("") & frame["time"].isna())
     bare = (frame["status"].isna() & silent & frame[signals].notna().any(axis=1)).to_numpy(bool)
@@ -279,14 +310,13 @@ def settled(tables: Iterable[Any], *, files: Sequence[str], problems: Problems) 
     count("line without a request_id", nameless)
     count("request without a time", timeless)
     requests = ~nameless & ~timeless & ~bare
-    behind_s = np.zeros(len(frame))
-    for mine in (np.flatnonzero(requests & (file == number)) for number in range(len(files))):
+    behind, took_s = np.zeros(len(frame), bool), np.nan_to_num(numbers_of(frame, "latency_s"))
+    for mine in (np.flatnonzero(requests & (file == number)) for number in appended):
         time_s = seconds_of(frame["time"].iloc[mine])
-        behind_s[mine] = np.maximum.accumulate(time_s) - time_s
-    took_s = np.nan_to_num(numbers_of(frame, "latency_s"))
-    behind_s[behind_s <= took_s + WRITTEN_S] = 0.0  # a line is written when its request ends, so those overlap
-    count("out of order, sorted by time", (behind_s > 0) & (behind_s <= LATE_S))
-    count("more than an hour late, sorted by time", behind_s > LATE_S)
+        # a line is written when its request ends, so those overlap
+        late = np.maximum.accumulate(time_s) - time_s > took_s[mine] + WRITTEN_S
+        behind[mine] = late & (2 * late.sum() <= len(mine))  # else the file is sorted some other way
+    count("out of order, sorted by time", behind)
     doubled = np.zeros(len(frame), bool)
     in_time = np.flatnonzero(requests)[np.argsort(seconds_of(frame.loc[requests, "time"]), kind="stable")]
     doubled[in_time] = frame["request_id"].iloc[in_time].duplicated(keep="last").to_numpy()
@@ -317,6 +347,14 @@ def numbers_of(frame: pd.DataFrame, column: str) -> FloatArray:
     return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def cancelled_in(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """(rows,) whether a request was cancelled: whoever asked left, or (asyncio tells them alike) a deadline passed."""
+    if "error_code" not in frame or "status" not in frame:
+        return np.zeros(len(frame), bool)
+    codes = [code for code in frame["error_code"].dropna().unique() if code.rpartition(".")[2].lower() in CANCELLED]
+    return (frame["error_code"].isin(codes) & frame["status"].isin(FAILED)).to_numpy(bool)
+
+
 def signals_of(frame: pd.DataFrame) -> list[str]:
     """The signals that a frame has, by their names."""
     return [str(name).removeprefix(SIGNAL) for name in frame if str(name).startswith(SIGNAL)]
@@ -328,7 +366,8 @@ def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
 
     known = frame["status"].isin(STATUSES) | frame["status"].isna()
     if not known.all():
-        problems.add("status that nobody knows, taken as an error", count=int((~known).sum()))
+        nobody = ~known & ~frame["status"].isin(CANCELLED)
+        problems.add("status that nobody knows, taken as an error", count=int(nobody.sum()))
         frame["error_code"] = frame["error_code"].where(known | frame["error_code"].notna(), frame["status"])
         frame["status"] = frame["status"].where(known, "error")
     texts = {name: frame[name].fillna("") for name in TEXTS if name != "status"}

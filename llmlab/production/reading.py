@@ -18,7 +18,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.project import located
 from llmlab.base.tables import read_csv, text_of_bytes
 from llmlab.display.shown import Rows
-from llmlab.production.formats import OWN, Format, formats, sniffed
+from llmlab.production.formats import OWN, Format, amount, formats, sniffed
 from llmlab.production.lines import SIGNAL, Problems, blocks, gathered, objects, schema, settled, table_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
     files = _listed(paths)
     problems, kinds, tables = Problems(), Counter[str](), []
     foreign: list[tuple[Format, Placed]] = []
+    appended = list[int]()
     for number, path in enumerate(files):
         kind, read = _opened(path, number, problems)
         if kind is None:
@@ -46,6 +47,7 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
         kinds[kind.name] += 1
         if isinstance(read, list):
             tables += read
+            appended.append(number)
         else:
             foreign += [(kind, placed) for placed in read]
     if not kinds:
@@ -53,7 +55,8 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
     names = [path.name for path in files]
     tables += _tables(foreign, names, problems)
     kinds_read = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in kinds.items())
-    return settled(tables, files=names, problems=problems), problems.rows(), f"read as {kinds_read}"
+    frame = settled(tables, files=names, problems=problems, appended=appended)
+    return frame, problems.rows(), f"read as {kinds_read}"
 
 
 def from_objects(rows: Iterable[Mapping[str, Any]], *, name: str, place: str = "") -> tuple[pd.DataFrame, Rows]:
@@ -72,10 +75,15 @@ def from_table(frame: pd.DataFrame, mapping: dict[str, str]) -> tuple[pd.DataFra
         raise DataError(f"the table has no column {missing[0]!r} (it has: {', '.join(map(str, frame.columns))})")
     known_columns = {str(name): str(name) for name in frame if str(name) in ours or str(name).startswith(SIGNAL)}
     columns = {**known_columns, **mapping}
+    if twice := [column for column in columns.values() if (frame.columns == column).sum() > 1]:
+        raise DataError(f"the table has more than one column {twice[0]!r}; rename or drop the others")
     if "time" not in columns:
         raise DataError("no column says when a request began; name it: mapping={'time': ...}")
     cells = {name: frame[column].astype(object).where(frame[column].notna(), None) for name, column in columns.items()}
-    rows = (dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True))
+    plain = (  # an array of numpy's, as pandas reads lists of Parquet, is a list
+        (value.tolist() if hasattr(value, "tolist") else value for value in column) for column in cells.values()
+    )
+    rows = (dict(zip(cells, row, strict=True)) for row in zip(*plain, strict=True))
     identified = ({"request_id": f"row-{number}", **row} for number, row in enumerate(rows, start=1))
     return from_objects(identified, name=OWN, place="row")
 
@@ -108,9 +116,11 @@ def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None,
     if first is None:
         return None, []
     kind = _known(first, path)
-    if held is None and kind.name == OWN:
+    if kind.name == OWN and path.suffix not in (".parquet", ".csv"):
         row_of = partial(_understood, kind, problems=problems)
-        return kind, list(gathered(path, number, row_of=row_of, problems=problems))
+        if held is None:
+            return kind, list(gathered(path, number, row_of=row_of, problems=problems))
+        return kind, [table_of([{**row_of(row, f"{path.name}:{n}"), "file": number, "line": n} for n, row in held])]
     return kind, ((number, *placed) for placed in (_lines(path, problems) if held is None else held))
 
 
@@ -197,15 +207,17 @@ def _understood(kind: Format, row: Mapping[str, Any], place: str, *, problems: P
     """Our fields of an object, each signal on its own; what could not be understood is counted."""
     read, wrong = kind.read(row)
     nested = read.pop("signals", None)
+    wrong += ["signals"] if nested is not None and not isinstance(nested, Mapping) else []
     signals = {f"{SIGNAL}{name}": value for name, value in nested.items()} if isinstance(nested, Mapping) else {}
     if kind.name == OWN:
         signals |= {name: value for name, value in row.items() if str(name).startswith(SIGNAL)}
         if row.get("text") == "" and "time" in read:
             read["text"] = ""  # a model that said nothing is told from one of which nothing is known
     for name, value in signals.items():
-        if isinstance(value, (bool, int, float)):
-            read[name] = float(value)
-        elif value is not None:
+        try:
+            if value not in (None, ""):
+                read[name] = amount(value)
+        except (ValueError, TypeError, OverflowError):
             wrong.append(name)
     for name in wrong:
         problems.add(f"{name} that is none, taken as missing", [place])
@@ -228,28 +240,43 @@ def _tables(placed: Iterable[tuple[Format, Placed]], files: Sequence[str], probl
             if isinstance(part, str):
                 problems.add(part, [place])
                 continue
-            read = _understood(kind, part, place, problems=problems)
-            if kind.what == "signals" and "name" in read and "value" in read:
-                read = {"request_id": read.get("request_id", ""), f"{SIGNAL}{read['name']}": read["value"]}
-            (spans if kind.what == "spans" else rows).append({**read, "file": file, "line": line})
+            read = {**_understood(kind, part, place, problems=problems), "file": file, "line": line}
+            if kind.what == "spans":
+                spans.append(read)
+            elif kind.what == "signals":
+                if "name" in read and "value" in read:
+                    rows.append({**read, f"{SIGNAL}{read['name']}": read["value"]})
+                else:
+                    problems.add("score that is no number, left out", [place])
+            else:
+                rows.append(_signal_of(part, read) or _finished(read))
         if len(rows) >= ROWS_AT_ONCE:
-            yield table_of(list(map(_finished, rows)))
+            yield table_of(rows)
             rows = []
     requests, wrong = folded(spans)
     for kind_of_wrong, count in wrong.items():
         problems.add(kind_of_wrong, count=count)
-    yield table_of(list(map(_finished, (*rows, *requests))))
+    yield table_of([*rows, *map(_finished, requests)])
+
+
+def _signal_of(row: Mapping[str, Any], read: dict[str, Any]) -> dict[str, Any]:
+    """The row of a table that brings signals for a request: its status is empty, and nothing is told of an answer."""
+    told = {name: value for name, value in read.items() if name != "text" or value}
+    is_bare = "status" in row and all(name.startswith(SIGNAL) or name in _OF_A_SIGNAL for name in told)
+    return told if is_bare else {}
 
 
 def _finished(row: dict[str, Any]) -> dict[str, Any]:
     """The fields of our schema, with what follows from others: durations from moments, a status from an error."""
-    start, end, first = row.get("time"), row.pop("end", None), row.pop("first_token_at", None)
+    start, end, first, ended = (row.get("time"), *(row.pop(name, None) for name in ("end", "first_token_at", "finish")))
     if start and end and "latency_s" not in row:
         row["latency_s"] = (end - start).total_seconds()
     if start and first and "first_token_s" not in row and start < first and first != end:  # else it was no stream
         row["first_token_s"] = (first - start).total_seconds()
     if "time" in row and "status" not in row:
         row["status"] = "error" if row.get("error") else "ok"
+    if row.get("status") == "ok" and ended:
+        row["status"] = ended
     if row.get("status") == "ok" and not row.get("text", "?").strip() and not row.get("tool_calls"):
         row["status"] = "empty"
     return row
@@ -295,7 +322,7 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> tuple[dict[str, Any]
     request = {name: value for span in reversed(spans) for name, value in span.items() if name in _OF_ANY}
     request |= {name: value for span in spans for name, value in span.items() if name.startswith(SIGNAL)}
     request |= {name: root[name] for name in (*_OF_ANY, "time", "end", "file", "line") if name in root}
-    for name in ("inputs", "messages", "text", "tool_calls", "served_model"):
+    for name in ("inputs", "messages", "text", "tool_calls", "served_model", "finish"):
         first, second = (root, last) if name in ("inputs", "text") else (last, root)
         if name in first or name in second:
             request[name] = first[name] if name in first else second[name]
@@ -325,6 +352,7 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> tuple[dict[str, Any]
 
 
 _OF_ANY = ("unit_id", "session_id", "service", "bundle", "rollout", "arm")
+_OF_A_SIGNAL = ("request_id", "time", "file", "line")
 _ADDED = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd")
 _OF_A_MODEL = (
     *("kind", "inputs", "messages", "text", "tool_calls", "served_model", "retrieved", "bundle", "rollout", "arm"),

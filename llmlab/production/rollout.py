@@ -27,10 +27,11 @@ from llmlab.bundle.bundle import Bundle
 from llmlab.display.shown import Shown
 from llmlab.gate.policy import relative_share
 from llmlab.production.decision import Action, Reading, RolloutDecision
+from llmlab.production.lines import LEFT
 from llmlab.production.policy import Outcome, RolloutPolicy
 from llmlab.production.recorder import Arm
 from llmlab.production.traces import Traces
-from llmlab.production.units import ARMS, Enrolled, PerUnit, enrolled, metric_of
+from llmlab.production.units import ARMS, BEGUN_UNITS, Enrolled, PerUnit, enrolled, metric_of
 from llmlab.registry.connection import open_registry
 from llmlab.registry.moves import Move
 from llmlab.registry.release import named_baseline
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
 CROSSED_AT_MOST = 0.001  # of the units: more means that the assignment is not what the rules say
 MISSING_AT_MOST = 0.05  # of an arm's values: more may hide any harm
 FEWEST_CARRIERS = 10  # units that carry most requests: with fewer, intervals are too narrow
-SPARSE = ("first_token_s",)  # what not every request has, as signals: how much is missing must not differ between arms
+SPARSE = (
+    "first_token_s",
+    "error_rate",
+)  # what not every request has, as signals: how much is missing must not differ between arms
 
 _HALF, _WHOLE = 2**63, 2**64
 _PLACES = struct.Struct(">QQ").unpack_from
@@ -394,6 +398,15 @@ def _action(policy: RolloutPolicy, readings: Sequence[Reading], *, over: bool) -
 def _notes(units: Enrolled, readings: Sequence[Reading], problems: str, *, held: bool) -> Iterator[str]:
     if units.silent_days > 1:
         yield f"the last request came {number(units.silent_days, 2)} days ago: is the rollout still recorded?"
+    asked = "is a clock wrong, or was an old request sent again? `start` in rollout.yaml leaves out what is older"
+    if early := int((units.time_s < units.begin_s).sum()):
+        begin = datetime.fromtimestamp(units.begin_s, UTC)
+        yield (
+            f"days are counted from {begin:%Y-%m-%d} on, when {BEGUN_UNITS} units of each arm had come; "
+            f"{counted(early, 'request')} came before: {asked}"
+        )
+    if (silence := units.longest_silence_days) > max(units.days / 2, 1.0):
+        yield f"no request came for {number(silence, 3)} of these {number(units.days, 3)} days: {asked}"
     if any(reading.name == "negative_signals" for reading in readings):
         replies = units.of(Outcome(metric="response_rate", rule="no_shown_harm"))
         baseline, candidate = (arm.mean or 0.0 for arm in (replies.baseline, replies.candidate))
@@ -409,7 +422,8 @@ def _notes(units: Enrolled, readings: Sequence[Reading], problems: str, *, held:
         if reading.gaps:
             yield f"{reading.name}: {reading.gaps}; what is missing may hide any harm, so it lets nothing through"
         elif reading.unscored:
-            yield f"{reading.name}: {counted(reading.unscored, 'request')} without a value"
+            why = LEFT if reading.name == "error_rate" else "without a value"
+            yield f"{reading.name}: {counted(reading.unscored, 'request')} {why}"
     if problems:
         yield problems
 

@@ -16,7 +16,7 @@ from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, number
 from llmlab.clients.prices import context_tokens
 from llmlab.display.shown import Shown
-from llmlab.production.lines import SIGNAL, numbers_of, signals_of
+from llmlab.production.lines import FAILED, LEFT, SIGNAL, cancelled_in, numbers_of, signals_of
 from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 GROUPS_AT_MOST = 1000
 GROUPS_SHOWN, CODES_SHOWN = 7, 20
 DAY = timedelta(days=1)
-FAILED = ("error", "timeout")
 _SUCCESS = ("conversion", "success", "task_success", "resolved")
 _PERIODS = {"hour": "h", "day": "D"}
 _COLUMNS = {"unit": "unit_id", "session": "session_id", "model": "served_model"}
@@ -51,6 +50,7 @@ class Figures(Shown):
         new_codes: error codes that the last day brought, with their number.
         young: signal -> requests left out because they are younger than its maturity.
         problems: how much was wrong with what was read.
+        shadows: second answers of a shadow that are left out, because nobody saw them; by arm they are a group.
     """
 
     by: str
@@ -58,6 +58,7 @@ class Figures(Shown):
     new_codes: Mapping[str, int]
     young: Mapping[str, int]
     problems: int = 0
+    shadows: int = 0
 
     def __getitem__(self, name: str) -> Figure:
         """The figure of this name, of the last group."""
@@ -88,6 +89,14 @@ class Figures(Shown):
             for figure in self.groups[-1][1]
             if figure.name == "error rate" and figure.value is not None
         ]
+        sentences += [
+            f"{counted(round(figure.n * figure.value), 'request')} {LEFT}."
+            for figure in self.groups[-1][1]
+            if figure.name == "cancelled" and figure.value is not None
+        ]
+        if self.shadows:
+            answers = counted(self.shadows, "second answer")
+            sentences.append(f"{answers} of a shadow left out, costs too: nobody saw them (by arm they stand apart).")
         if self.new_codes:
             codes = ", ".join(f"{code} ({count:,})" for code, count in self.new_codes.items())
             sentences.append(f"Error codes not seen before the last day: {codes}.")
@@ -112,9 +121,14 @@ def figures_of(
     """The figures of a frame of requests; `Traces.figures` documents it."""
     if not len(frame):
         raise DataError("no request is there to make figures of")
+    shadow = (frame["arm"] == "shadow").to_numpy(bool) & (by != "arm")
+    if shadow.all():
+        raise DataError("all these requests are second answers of a shadow, which nobody saw: figures('arm') has them")
+    frame = frame[~shadow]
     moment = datetime.now(UTC) if now is None else now
-    failed, code = frame["status"].isin(FAILED), frame["error_code"]
-    frame = frame.assign(error_code=code.where(code != "", frame["status"]).where(failed, ""))  # else by its status
+    failed, code = frame["status"].isin(FAILED) & ~cancelled_in(frame), frame["error_code"]
+    by_status = code.where(code != "", frame["status"]).where(failed, "")  # where there is no code
+    frame = frame.assign(error_code=by_status, _cancelled=cancelled_in(frame))
     young: dict[str, int] = {}
     for name, age in (maturity or {}).items():
         column = f"{SIGNAL}{name}"
@@ -132,6 +146,7 @@ def figures_of(
         new_codes=_new_codes(frame),
         young={name: n for name, n in young.items() if n},
         problems=problems,
+        shadows=int(shadow.sum()),
     )
 
 
@@ -167,7 +182,10 @@ def _figures(part: pd.DataFrame, codes: list[str]) -> Iterator[Figure]:
     for name, column in (("units", "unit_id"), ("sessions", "session_id")):
         known = part[column][part[column] != ""]
         yield Figure(name, float(known.nunique()) if len(known) else None, len(known))
-    yield _share("error rate", np.isin(status, FAILED))
+    cancelled = part["_cancelled"].to_numpy(bool)
+    yield _share("error rate", np.isin(status, FAILED)[~cancelled])
+    if cancelled.any():
+        yield _share("cancelled", cancelled)
     error_codes = part["error_code"].to_numpy(dtype=object)
     for code in codes:
         yield _share(f"errors {code}", error_codes == code)

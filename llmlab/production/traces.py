@@ -86,7 +86,7 @@ class Traces(Shown):
         """The traces with signals that came later: every other column of the table is one, NaN = nothing said.
 
         Raises:
-            DataError: the table has no column `on`, or a column that is no number.
+            DataError: the table has no column `on`, or a column that is no number, or endless ones.
         """
         if on not in frame or on not in self.frame:
             raise DataError(f"signals are joined on {on!r}, which the table and the traces must both have")
@@ -95,6 +95,10 @@ class Traces(Shown):
             numbers = frame.rename(columns=renamed).astype(dict.fromkeys(renamed.values(), float))
         except (TypeError, ValueError) as error:
             raise DataError(f"a signal is a number for each request: {error}") from None
+        if endless := [name for name in renamed.values() if np.isinf(numbers[name]).any()]:
+            raise DataError(
+                f"{endless[0]} has endless numbers; a signal is a finite one, or NaN where nothing was said"
+            )
         joined, unknown = with_signals(self.frame, numbers, on=on)
         rows = self.problems.rows
         if unknown:
@@ -114,6 +118,7 @@ class Traces(Shown):
 
         Args:
             by: hour, day (in UTC), service, bundle, arm, model or another column of the frame; None = all together.
+                Second answers of a shadow are a group by arm, and else left out, and counted.
             maturity: signal -> age from which its silence counts; younger requests are left out of it, and counted.
             now: the moment that ages are reckoned to (with its time zone), by default this one.
 
@@ -173,7 +178,11 @@ class Traces(Shown):
         times, units = self.frame["time"], self.frame["unit_id"].replace("", np.nan).nunique()
         span = f", {times.iloc[0]:%Y-%m-%d %H:%M} to {times.iloc[-1]:%Y-%m-%d %H:%M} UTC" if len(times) else ""
         requests = f"{counted(len(times), 'request')} of {counted(units, 'unit')}, {self.source}{span}."
-        return f"{requests} {'; '.join(self.wrong)}".strip()
+        shadows = int((self.frame["arm"] == "shadow").sum())
+        seen = (
+            f"{counted(shadows, 'request')} of them second answers of a shadow, which nobody saw. " if shadows else ""
+        )
+        return f"{requests} {seen}{'; '.join(self.wrong)}".strip()
 
     @property
     def wrong(self) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from llmlab.base.errors import DataError
 from llmlab.base.numbers import number
 from llmlab.base.project import utc
-from llmlab.production.lines import numbers_of, seconds_of
+from llmlab.production.lines import FAILED, cancelled_in, numbers_of, seconds_of
 from llmlab.production.policy import AMOUNTS, BAD_SIGNALS, SHARES, Outcome, RolloutPolicy
 from llmlab.results.scores import RESOURCE_METRICS, Metric, scale_of
 from llmlab.stats.arrays import FloatArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 ARMS = ("baseline", "candidate")
+BEGUN_UNITS = 5  # of each arm: the rollout runs; fewer may be of a wrong clock
 _FEEDBACK = ("signals.thumbs", "signals.regenerated", "signals.edited")
 NEEDED = ("time", "unit_id", "arm", "rollout")
 
@@ -48,13 +49,18 @@ def _status(frame: pd.DataFrame, *words: str) -> Any:
     return frame["status"].isin(words) if "status" in frame else np.full(len(frame), np.nan)
 
 
+def _failed(frame: pd.DataFrame) -> FloatArray:
+    """NaN where it was cancelled: no error that is known, and no answer either."""
+    return np.where(cancelled_in(frame), np.nan, np.asarray(_status(frame, *FAILED), dtype=np.float64))
+
+
 def _retried(frame: pd.DataFrame) -> FloatArray:
     attempts = numbers_of(frame, "attempts")
     return np.where(np.isnan(attempts), np.nan, attempts > 1)
 
 
 _SHARES: Mapping[str, Callable[[pd.DataFrame], Any]] = {
-    "error_rate": lambda frame: _status(frame, "error", "timeout"),
+    "error_rate": _failed,
     "refusal_rate": lambda frame: _status(frame, "refused"),
     "guard_rate": lambda frame: ~_equals(frame["guards"].fillna(""), ""),
     "retry_rate": _retried,
@@ -146,6 +152,8 @@ class Enrolled:
         n_units: in baseline and candidate; `n_seen`: of all, those in both arms included, which `crossed` counts.
         left_out: reason -> number of requests.
         newest_per_day: new units a day over the last week, or what there is of it.
+        begin_s: when the rollout began. Without a `start` that is its first request; where that came over a day before
+            both arms had 5 units, the moment when they had: a clock may have been wrong, or a request sent again.
     """
 
     frame: pd.DataFrame
@@ -160,11 +168,18 @@ class Enrolled:
     crossed: int
     left_out: Mapping[str, int]
     newest_per_day: float
+    begin_s: float
 
     @property
     def days(self) -> float:
-        """Days from the first request to now."""
-        return 0.0 if not len(self.time_s) else (self.now_s - float(self.time_s.min())) / DAY_S
+        """Days from its begin to now."""
+        return 0.0 if not len(self.time_s) else (self.now_s - self.begin_s) / DAY_S
+
+    @property
+    def longest_silence_days(self) -> float:
+        """The longest time since its begin in which no request came, until the last one."""
+        since = np.sort(self.time_s[self.time_s >= self.begin_s])
+        return float(np.diff(since).max(initial=0.0)) / DAY_S
 
     @property
     def silent_days(self) -> float:
@@ -226,9 +241,9 @@ class Enrolled:
     def _gaps(
         self, outcome: Outcome, known: NDArray[np.bool_], young: NDArray[np.bool_]
     ) -> tuple[ArmUnits, ArmUnits] | None:
-        """Requests without a value; a failed one has nothing but its time to tell."""
-        failed = np.asarray(_SHARES["error_rate"](self.frame), dtype=np.float64)[self.rows] > 0
-        expected = ~young if outcome.metric == "latency_s" else ~young & ~failed
+        """Requests without a value; a failed or cancelled one has nothing but its time to tell."""
+        failed = np.asarray(_status(self.frame, *FAILED), dtype=np.float64)[self.rows] > 0
+        expected = ~young if outcome.metric in ("latency_s", "error_rate") else ~young & ~failed
         if outcome.per == "unit" or not (expected & ~known).any():
             return None
         return self._by_arm(self._summed(expected & ~known), self._summed(expected))
@@ -281,6 +296,7 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
         crossed=int(crossed.sum()),
         left_out=left_out,
         newest_per_day=_newest(first_s, now_s),
+        begin_s=_begin(time_s[stays], [first_s[~crossed & arm] for arm in (~candidate, candidate)], start=policy.start),
     )
 
 
@@ -297,6 +313,15 @@ def _split(first_s: FloatArray, candidate: NDArray[np.bool_], *, now_s: float, p
     last = int(days.max(initial=1))
     new = np.stack([np.bincount(last - days[arm], minlength=last + 1) for arm in (~candidate, candidate)], axis=1)
     return sequential_split_check(new.cumsum(axis=0), shares=[0.5, 0.5], concentration=planned / 10)
+
+
+def _begin(time_s: FloatArray, arms: list[FloatArray], *, start: str | None) -> float:
+    """See `Enrolled.begin_s`; `arms` are the first requests of the units of each."""
+    first = float(time_s.min(initial=np.inf))
+    if start or min(map(len, arms)) < BEGUN_UNITS:
+        return first
+    enough = max(float(np.sort(arm)[BEGUN_UNITS - 1]) for arm in arms)
+    return enough if enough - first > DAY_S else first
 
 
 def _newest(first_s: FloatArray, now_s: float) -> float:

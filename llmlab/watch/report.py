@@ -24,7 +24,7 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.gate.policy import age_limit
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.production.harvest import as_results
-from llmlab.production.lines import SIGNAL, Trace, signals_of
+from llmlab.production.lines import LEFT, SIGNAL, Trace, cancelled_in, signals_of
 from llmlab.production.traces import Traces
 from llmlab.results.results import Results
 from llmlab.stats.arrays import FloatArray
@@ -98,7 +98,7 @@ class Watch(Shown):
             now=moment,
             last=last,
             day=traffic.last(DAY).rows,
-            notes=(*_notes(self.policy, readings, silent=moment - last), *traces.wrong),
+            notes=(*_notes(self.policy, readings, silent=moment - last), *_left(traffic.last(DAY)), *traces.wrong),
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -223,6 +223,11 @@ def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelt
         yield f"not watched, because no request says anything of it: {', '.join(unread)}"
 
 
+def _left(day: Requests) -> Iterator[str]:
+    if n := int(cancelled_in(day.rows).sum()):
+        yield f"{counted(n, 'request')} of the last day {LEFT}"
+
+
 def _badness(day: pd.DataFrame, readings: Sequence[Reading]) -> FloatArray:
     requests = Requests(rows=day)
     alarmed = {name for reading in readings if reading.state is State.ALERT for name in reading.rows}
@@ -265,7 +270,7 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     groups = report.day.groupby("bundle", sort=True)
     for bundle in groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]:
         part = Requests(rows=groups.get_group(bundle))
-        figures = {"requests": float(len(part)), "failures": float(values_named("error_rate", part).sum())}
+        figures = {"requests": float(len(part)), "failures": float(np.nansum(values_named("error_rate", part)))}
         figures["cost_usd"] = float(np.nansum(values_named("cost_usd", part)))
         yield from (line("llmlab_watch_day", n, bundle=str(bundle), figure=name) for name, n in figures.items())
 

@@ -1,5 +1,6 @@
 """Pictures of a rollout and of an alias say what was found, with every interval, margin and move in them."""
 
+import pandas as pd
 import pytest
 
 import llmlab as ll
@@ -57,6 +58,16 @@ def test_what_nobody_records_is_left_out_of_the_figures_over_time():
     figure = plots.over_time(ll.Traces.from_frame(frame))
     said = {axes.get_title(loc="left"): [text.get_text().strip() for text in axes.texts] for axes in figure.axes}
     assert sum("not known" in texts for texts in said.values()) == 2
+
+
+def test_what_nobody_saw_is_in_no_figure_over_time():
+    frame = traffic(seed=2, days=2)
+    shadow = frame.iloc[:50].assign(
+        arm="shadow", status="error", request_id=lambda rows: rows["request_id"] + ":shadow"
+    )
+    figure = plots.over_time(ll.Traces.from_frame(pd.concat([frame, shadow], ignore_index=True)))
+    assert figure._suptitle.get_text().startswith(f"{len(frame):,} requests")
+    assert "50 answers of a shadow left out" in figure._suptitle.get_text().replace("\n", " ")
 
 
 def timeline(*moves, name="qa"):

@@ -305,6 +305,42 @@ def test_a_request_from_before_the_start_is_not_of_the_rollout():
     assert set(decision.notes) - set(whole.notes) == {"1 request dated before the rollout's start not analysed"}
 
 
+def test_an_old_request_does_not_stretch_a_rollout():
+    """A wrong clock, or a request that was sent again: without a `start` one met `at_least_days` at once."""
+    frame = traffic(seed=1, days=3)
+    plain = decided(frame, day=3, planned_units=1000)
+    old = frame.iloc[[0]].assign(time=pd.Timestamp("2020-01-01", tz="UTC"), request_id="old", unit_id="old")
+    stretched = decided(pd.concat([old, frame], ignore_index=True), day=3, planned_units=1000)
+    assert stretched.days == pytest.approx(plain.days, abs=0.1)
+    assert (stretched.action, stretched.ended) == (plain.action, False)
+    assert "days are counted from 2026-03-02 on, when 5 units of each arm had come" in "; ".join(stretched.notes)
+    many = frame.iloc[:60].assign(time=lambda rows: rows["time"] - pd.Timedelta(days=900))
+    replayed = decided(pd.concat([many, frame], ignore_index=True), day=3)
+    assert "no request came for 900 of these 903 days: is a clock wrong" in "; ".join(replayed.notes)
+    assert not [note for note in plain.notes if "clock" in note]
+
+
+@pytest.mark.parametrize(("rates", "ships"), [((0.1, 0.1), True), ((0.02, 0.1), False)])
+def test_who_leaves_is_no_error_of_an_arm(rates, ships):
+    """Nobody failed; but where more leave one arm, which hides how it would have answered, nothing ships."""
+    frame = traffic(seed=1, days=12)
+    chance = np.where(frame["arm"] == "candidate", rates[1], rates[0])
+    left = np.random.default_rng(0).random(len(frame)) < chance
+    frame = frame.assign(
+        status=frame["status"].mask(left, "error"),
+        error_code=np.where(left, "CancelledError", ""),
+        cost_usd=frame["cost_usd"].mask(left),
+    )
+    decision = decided(frame, guards=[COST], goal=ERRORS)
+    rate = decision.readings[0]
+    stayed = frame[~left & (frame["arm"] == "candidate")]
+    assert rate.candidate == pytest.approx(stayed["status"].eq("error").mean())
+    assert (rate.holds, bool(rate.gaps)) == (ships, not ships)
+    told = f"{left.sum():,} requests cancelled before an answer"
+    assert (told in "; ".join(decision.notes)) == ships
+    assert all("cost" not in reading.gaps for reading in decision.readings)
+
+
 def test_a_changed_bundle_under_the_same_name_is_invalid_and_a_fallback_is_not():
     """A fallback answers with the other arm's bundle, which is part of the arm's policy."""
     frame = traffic(seed=16, days=5)

@@ -101,6 +101,31 @@ def test_silence_of_young_requests_is_no_answer_yet():
             ll.Traces.from_frame(ROWS).figures(**given)
 
 
+def test_what_a_shadow_answered_is_in_no_figure(tmp_path):
+    """Nobody saw it: left out and said so; by arm it stands apart."""
+    base = ROWS.assign(request_id=list("abcde"), arm="baseline")
+    shadow = base.assign(request_id=[f"{name}:shadow" for name in "abcde"], arm="shadow", status="error", cost_usd=9.0)
+    both = ll.Traces.from_frame(pd.concat([base, shadow], ignore_index=True))
+    alone, figures = ll.Traces.from_frame(base).figures(), both.figures()
+    assert figures.groups == alone.groups
+    assert figures.new_codes == alone.new_codes
+    assert "5 second answers of a shadow left out" in str(figures)
+    assert "5 requests of them second answers of a shadow" in str(both)
+    by_arm = both.figures("arm")
+    assert [name for name, _ in by_arm.groups] == ["baseline", "shadow"]
+    assert (by_arm["error rate"].value, by_arm.shadows) == (1.0, 0)
+    with pytest.raises(DataError, match="nobody saw"):
+        ll.Traces.from_frame(shadow).figures()
+
+
+def test_who_leaves_is_told_apart_from_errors():
+    rows = ROWS.assign(error_code=["", "CancelledError", "", "", "529"])
+    figures = ll.Traces.from_frame(rows).figures()
+    assert (figures["error rate"].value, figures["error rate"].n) == (2 / 4, 4)
+    assert (figures["cancelled"].value, figures["cancelled"].n) == (1 / 5, 5)
+    assert "errors CancelledError" not in figures.to_frame()["figure"].tolist()
+
+
 def test_the_share_of_the_context_is_by_the_list_where_nobody_says():
     """gpt-4o takes 128,000 tokens; of a model of one's own nobody knows."""
     rows = pd.DataFrame(

@@ -12,6 +12,8 @@ import pytest
 
 import llmlab as ll
 from llmlab.base.errors import FileRuleError
+from llmlab.clients import anthropic, openai
+from llmlab.production.formats import CUT_SHORT, REFUSED
 from llmlab.production.reading import folded
 from llmlab.tracking.store import open_store
 
@@ -94,6 +96,7 @@ HELICONE = {
     "feedback_rating": False,
 }
 SCORE = {"id": "s", "trace_id": "t1", "name": "thumbs", "value": 0, "data_type": "BOOLEAN", "source": "API"}
+WORDS = {"feedback_stats": {"tone": {"n": 1, "avg": None, "values": {"polite": 1}}, "x": {"n": 0, "avg": None}}}
 FEEDBACK = {"run_id": "0191a", "key": "edited", "score": 1}
 COLUMNS = {**{f"attributes.{name}": value for name, value in PHOENIX.items()}, **SPAN}
 
@@ -161,6 +164,50 @@ def test_scores_join_the_traces_that_they_are_about(tmp_path, files):
     signals = [{"thumbs": 0.0}, {"thumbs": 0.0, "edited": 1.0}][: len(read)]
     assert ([trace.signals for trace in read], read.problems.rows) == (signals, ())
     assert ("Langfuse scores (1 file)" in read.source) == ("b" in files)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "first", "second"),
+    [
+        (LANGFUSE, {**SCORE, "value": 1, "timestamp": "2026-11-21 10:00:00"}, {**SCORE, "timestamp": f"{BEGAN}Z"}),
+        (
+            {**LANGSMITH, "feedback_stats": None},
+            {"run_id": "0191a", "key": "thumbs", "score": 1, "modified_at": "2026-11-22T10:00:00"},
+            {"run_id": "0191a", "key": "thumbs", "score": 0, "created_at": "2026-11-21T10:00:00"},
+        ),
+    ],
+)
+def test_the_latest_score_of_a_name_counts(tmp_path, request_of, first, second):
+    """By its own time, and not by its place in a file."""
+    for scores in ((first, second), (second, first)):
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, (request_of, *scores))))
+        (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
+        assert trace.signals == {"thumbs": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("score", "value"),
+    [
+        ({"data_type": "NUMERIC", "value": 0.7}, 0.7),
+        ({"data_type": "BOOLEAN", "value": 1, "string_value": "True"}, 1.0),
+        ({"data_type": "BOOLEAN", "value": None, "string_value": "False"}, 0.0),
+        ({"data_type": "CATEGORICAL", "value": 0, "string_value": "polite"}, None),
+        ({"data_type": "CATEGORICAL", "value": None, "string_value": "1"}, None),
+        ({"data_type": "TEXT", "value": 0, "string_value": "well said"}, None),
+    ],
+)
+def test_a_category_is_no_number(tmp_path, score, value):
+    """Of Langfuse's, whose `value` is 0, or the place of the category among others; left out, and counted."""
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, (LANGFUSE, {**SCORE, **score}))))
+    (trace,) = (read := ll.Traces.load(tmp_path / "a.jsonl"))
+    assert trace.signals == ({} if value is None else {"thumbs": value})
+    assert read.wrong == (["score that is no number, left out: 1"] if value is None else [])
+
+
+def test_feedback_of_langsmith_in_words_is_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({**LANGSMITH, **WORDS}))
+    ((trace,), wrong) = (read := ll.Traces.load(tmp_path / "a.jsonl")), read.wrong
+    assert (trace.signals, wrong) == ({}, ["signals.tone that is none, taken as missing: 1"])
 
 
 def test_calls_that_contain_calls_are_not_added_up_twice():
@@ -292,6 +339,97 @@ def test_the_body_of_an_error_is_no_answer(tmp_path):
     assert (trace.answer.status, trace.answer.text, trace.answer.error) == ("error", "", "rate limit")
 
 
+def of_choice(reason, **message):
+    return {"choices": [{"message": {"role": "assistant", "content": ANSWER, **message}, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [("stop", "ok"), ("length", "truncated"), ("content-filter", "refused"), ("FinishReason.MAX_TOKENS", "truncated")],
+)
+def test_the_reason_why_an_answer_ended_is_its_status(tmp_path, reason, status):
+    """Whoever wrote it, and wherever: a refusal that is read as an answer hides harm."""
+    said = [{"role": "assistant", "parts": [{"type": "text", "content": ANSWER}]}]
+    reasons = {"key": "gen_ai.response.finish_reasons", "value": {"arrayValue": {"values": [{"stringValue": reason}]}}}
+    event = {"name": "gen_ai.choice", "attributes": [attribute("message", said[0]), attribute("finish_reason", reason)]}
+    rows = [
+        json.loads(batch(otlp(KIND, reasons, attribute("gen_ai.output.messages", said)))),
+        json.loads(batch(otlp(KIND, attribute("gen_ai.output.messages", [{**said[0], "finish_reason": reason}])))),
+        json.loads(batch(otlp(KIND) | {"events": [event]})),
+        json.loads(batch(otlp(KIND, attribute("output.value", of_choice(reason))))),
+        json.loads(batch(otlp(KIND, attribute("mlflow.spanOutputs", of_choice(reason))))),
+        json.loads(batch(otlp(KIND, attribute("llm.finish_reason", reason), attribute("output.value", ANSWER)))),
+        {**LANGFUSE, "output": json.dumps(of_choice(reason))},
+        {**LANGSMITH, "outputs": {"generations": [[{"text": ANSWER, "generation_info": {"finish_reason": reason}}]]}},
+        {**HELICONE, "response_body": of_choice(reason)},
+        {"call_type": "x", "id": "1", "startTime": 1790000000, "status": "success", "response": of_choice(reason)},
+    ]
+    for row in rows:
+        (tmp_path / "a.jsonl").write_text(json.dumps(row))
+        (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
+        assert (trace.answer.status, trace.answer.text) == (status, ANSWER), row
+
+
+def test_the_words_of_the_clients_are_known_to_the_readers():
+    assert openai.WITHHELD | anthropic.WITHHELD <= REFUSED
+    assert openai.CUT_SHORT | anthropic.CUT_SHORT <= CUT_SHORT
+
+
+def test_a_refusal_is_its_own_text(tmp_path):
+    """OpenAI's, beside a content of null; a JSON answer with a word of its own is none."""
+    for body, told in (
+        (of_choice("stop", content=None, refusal="I cannot."), ("refused", "I cannot.")),
+        (of_choice("stop", content='{"refusal": "x", "finish_reason": "length"}'), ("ok", "x")),
+    ):
+        (tmp_path / "a.jsonl").write_text(json.dumps({**HELICONE, "response_body": body}))
+        (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
+        assert (trace.answer.status, trace.answer.text) == told
+
+
+PARTS = "llm.output_messages.0.message.contents"
+SUMMARY = [{"type": "summary_text", "text": "hidden"}]
+RESPONSES = [
+    {"type": "reasoning", "summary": SUMMARY, "content": [{"type": "reasoning_text", "text": "hidden"}]},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": ANSWER}]},
+]
+GEMINI = {"role": "model", "parts": [{"text": "hidden", "thought": True}, {"text": ANSWER}]}
+
+
+THINKING = {
+    "role": "assistant",
+    "parts": [{"type": "reasoning", "content": "hidden"}, {"type": "text", "content": ANSWER}],
+}
+FLAT = {"0.message_content.type": "reasoning", "0.message_content.text": "hidden", "1.message_content.text": ANSWER}
+CLAUDE = {
+    "role": "assistant",
+    "content": [{"type": "thinking", "thinking": "hidden", "text": "hidden"}, {"text": ANSWER}],
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        json.loads(batch(otlp(KIND, attribute("gen_ai.output.messages", [THINKING])))),
+        json.loads(batch(otlp(KIND, *(attribute(f"{PARTS}.{name}", value) for name, value in FLAT.items())))),
+        {**HELICONE, "response_body": {"object": "response", "output": RESPONSES}},
+        {**HELICONE, "response_body": {"candidates": [{"content": GEMINI}]}},
+        {**LANGFUSE, "output": json.dumps(CLAUDE)},
+    ],
+)
+def test_a_thought_is_no_part_of_an_answer(tmp_path, row):
+    """Nor is it one where nothing was said beside it."""
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
+    assert (trace.answer.status, trace.answer.text) == ("ok", ANSWER)
+
+
+@pytest.mark.parametrize("body", [{"output": RESPONSES[:1]}, {"type": "reasoning", "content": "hidden"}])
+def test_a_thought_alone_is_an_empty_answer(tmp_path, body):
+    (tmp_path / "a.jsonl").write_text(json.dumps({**HELICONE, "response_body": body}))
+    (trace,) = ll.Traces.load(tmp_path / "a.jsonl")
+    assert (trace.answer.status, trace.answer.text) == ("empty", "")
+
+
 OURS = {"request_id": "r1", "time": f"{BEGAN}Z", "text": ANSWER, "inputs": {"question": QUESTION}}
 
 
@@ -367,6 +505,47 @@ def test_a_judge_of_mlflow_says_yes_or_no(tmp_path):
     assert [trace.signals for trace in read] == [{"correct": 1.0}, {"correct": 0.0}, {}, {"correct": 0.5}, {}]
     (wrong,) = read.problems.rows
     assert (wrong["problem"], wrong["first"]) == ("signals.correct that is none, taken as missing", "a.jsonl:3")
+
+
+LEFT_OUT = "trace that is not finished, or without its spans, left out"
+
+
+def test_the_latest_assessment_of_mlflow_counts(tmp_path):
+    trace = json.loads(of_mlflow("t1"))
+    days = [("2026-11-22", 1), ("2026-11-21", 0)]
+    rated = [{"assessment_name": "q", "feedback": {"value": v}, "create_time": f"{day}T10:00:00Z"} for day, v in days]
+    trace["info"]["assessments"] = rated
+    bare = json.dumps({"info": {"trace_id": "t2"}, "data": {"spans": []}})
+    (tmp_path / "a.jsonl").write_text("\n".join([json.dumps(trace), bare, of_mlflow("t3", state="IN_PROGRESS")]))
+    ((trace,), wrong) = (read := ll.Traces.load(tmp_path / "a.jsonl")), read.wrong
+    assert (trace.signals, wrong) == ({"q": 1.0}, [f"{LEFT_OUT}: 2"])
+
+
+LEFT = {"name": "exception", "attributes": [attribute("exception.type", "asyncio.exceptions.CancelledError")]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        json.loads(batch(otlp(KIND) | {"status": {"code": 2}, "events": [LEFT]})),
+        json.loads(batch(otlp(KIND, attribute("error.type", "499")) | {"status": {"code": 2}})),
+        {**HELICONE, "response_status": 499, "response_body": {}},
+        {**LANGSMITH, "status": "error", "error": "CancelledError('Cancelled by cancel scope')"},
+        {**LANGFUSE, "level": "ERROR", "status_message": "CancelledError: "},
+        {
+            "call_type": "x", "id": "1", "startTime": 1790000000, "status": "failure",
+            "error_information": {"error_class": "CancelledError"},
+        },
+        {"request_id": "r1", "time": f"{BEGAN}Z", "status": "error", "error_code": "CancelledError"},
+        {"request_id": "r1", "time": f"{BEGAN}Z", "status": "cancelled"},
+    ],
+)  # fmt: skip
+def test_who_leaves_is_no_error(tmp_path, row):
+    """Wherever a format says so: in no error rate, and told apart."""
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    figures = (read := ll.Traces.load(tmp_path / "a.jsonl")).figures()
+    assert (figures["error rate"].n, figures["cancelled"].value, read.wrong) == (0, 1.0, [])
+    assert "1 request cancelled before an answer" in str(figures)
 
 
 @pytest.mark.parametrize("newest_first", [True, False])

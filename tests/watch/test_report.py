@@ -93,6 +93,17 @@ def test_a_small_service_has_no_series_twice_and_always_the_same():
     assert sorted(names[0]) == sorted(names[1])
 
 
+def test_who_leaves_is_no_failure_and_counted():
+    """In no error rate, and so in no sum of failures: where everybody left, nothing may look quiet unsaid."""
+    frame = traffic().to_frame()
+    frame = frame.assign(status="error", error_code="CancelledError")
+    report = ll.Watch(policy=rules({"metric": "error_rate", "above": 0.01})).report(
+        ll.Traces.from_frame(frame), now=NOW
+    )
+    assert "cancelled before an answer" in "; ".join(report.notes)
+    assert (report.verdict.value, "nan" in report.to_prometheus()) == ("INCONCLUSIVE", False)
+
+
 @pytest.mark.parametrize(
     ("silent", "told"), [(timedelta(hours=20), "20 hours"), (timedelta(days=3, hours=2), "3 days")]
 )
