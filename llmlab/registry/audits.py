@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from llmlab.base.cells import Chip
-from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
@@ -81,8 +81,11 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         past = read_history(registry, model)
         findings += [finding for version in versions for finding in _version(registry, past, version)]
         wrong = partial(Finding, model=model, kind="wrong")
-        for look in gaps(registry.store, model):
-            findings.append(wrong(about="looks", what=f"{look.results_digest} went from the ledger; it counts"))
+        try:
+            for look in gaps(registry.store, model):
+                findings.append(wrong(about="looks", what=f"{look.results_digest} went from the ledger; it counts"))
+        except DataError as error:
+            findings.append(wrong(about="looks", what=str(error)))
         try:
             findings += _aliases(registry, model, root)
         except (RegistryError, StoreError) as error:  # one that cannot be looked through hides no other

@@ -23,10 +23,10 @@ from llmlab.base.cells import Chip
 from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import RegistryError
 from llmlab.base.private import scrub
-from llmlab.base.project import actor
+from llmlab.base.project import actor, utc
 from llmlab.display.markdown import markdown
 from llmlab.display.shown import Shown
-from llmlab.registry.connection import HISTORY, Registry, Version, retried
+from llmlab.registry.connection import HISTORY, Registry, Version, alias_of, retried
 from llmlab.registry.versions import sha256
 from llmlab.tracking.store import link, reported
 
@@ -340,6 +340,7 @@ def _read(version: Version) -> Move | None:
         return None
     try:
         move = _RECORD.validate_json(record, strict=True)  # facts that a newer llmlab added are left out
+        alias_of(move.alias), utc(move.when)
     except ValueError:
         return None
     forged = is_forged(f"{version.name} {record}", version.tags.get("signature", ""))
