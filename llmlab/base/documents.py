@@ -111,12 +111,19 @@ def _no_constant(name: str) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the file's place at the end; a kill or an error leaves what was there before."""
+    """A path to write to, which takes the file's place at the end; a kill or an error leaves what was there before.
+
+    What the system says of a full disk names the file too.
+    """
     target = Path(path).resolve()
     partial_path = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield partial_path
         partial_path.replace(target)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial_path.unlink(missing_ok=True)
 

@@ -71,8 +71,9 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     if name is None and not store_exists(root):  # nor is one made, to find nothing in it
         return Audit()
     registry = open_registry(root)
-    names = _models(registry) if name is None else (name,)
-    findings: list[Finding] = []
+    names, left = _models(registry) if name is None else ((name,), ())
+    gone = "the model was renamed or deleted, its history is left: name it so again, or delete that too"
+    findings = [Finding(model=model, about="history", kind="wrong", what=gone) for model in left]
     n_versions = 0
     for model in names:
         registry.known_model(model)
@@ -93,13 +94,16 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
 
 
-def _models(registry: Registry) -> tuple[str, ...]:
-    """The models that llmlab registered: those whose versions carry a digest, or that have a history."""
+def _models(registry: Registry) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The models that llmlab registered: those whose versions carry a digest, or that have a history.
+
+    And those of which nothing but the history is left.
+    """
     names = list(filter(is_name, registry.models()))
     ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
     others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
     ours |= {name for name in others if any("digest" in version.tags for version in registry.versions(name))}
-    return tuple(name for name in names if name in ours)
+    return tuple(name for name in names if name in ours), tuple(sorted(ours - set(names)))
 
 
 def _version(registry: Registry, past: History, version: Version) -> Iterator[Finding]:

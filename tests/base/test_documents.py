@@ -1,6 +1,8 @@
 """Sealed documents: written and read back equal, and any change is noticed."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,3 +70,12 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
         torn()
     assert (link.is_symlink(), target.read_text(encoding="utf-8")) == (True, "before")
     assert sorted(tmp_path.iterdir()) == [target, link]
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    def full() -> None:
+        with whole_file(tmp_path / "kept.txt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*kept\.txt'"):
+        full()

@@ -1,4 +1,4 @@
-"""`llmlab batch`: where keys go. `llmlab calls`: what is stored and what it cost, forgotten by variant, model or time."""
+"""`llmlab batch`: where keys go. `llmlab calls`: what is stored and cost, forgotten by variant, model and time."""
 
 import json
 from pathlib import Path

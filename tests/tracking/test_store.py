@@ -1,5 +1,6 @@
 """The tracking store: found, opened once by many, never hanging, never leaving runs open."""
 
+import logging
 import os
 import shutil
 import socket
@@ -60,6 +61,20 @@ def test_a_server_that_refuses_is_told_with_what_it_wants_and_without_its_page(s
     with pytest.raises(StoreError, match=advice) as told, mlstore.reported("runs cannot be closed"):
         raise MlflowException(page)
     assert "<html>" not in str(told.value)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_full_disk_is_told_with_what_to_do_and_without_sqlalchemys_preamble():
+    """As found: only the preamble was told, after forty lines of MLflow's own traceback."""
+    from mlflow.exceptions import MlflowException
+
+    mlstore.open_store()
+    assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)
+    preamble = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
+    with pytest.raises(StoreError) as told, mlstore.reported("tags cannot be written"):
+        raise MlflowException(f"{preamble}\n(sqlite3.OperationalError) database or disk is full\n[SQL: ...]")
+    said = "tags cannot be written: (sqlite3.OperationalError) database or disk is full"
+    assert str(told.value) == f"the disk is full: make room; {said}"
 
 
 def test_an_experiment_is_our_own_with_its_artifacts_beside_the_database(project):
