@@ -57,6 +57,8 @@ class Audit(Shown):
         return [row for finding in self.findings for row in finding._rows()]
 
     def _sentence(self) -> str:
+        if not self.models:  # as where a job starts in another folder, or a disk is not mounted
+            return "No model is registered here: nothing was checked."
         looked_at = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
         others = counted(len(self.findings) - len(self.wrong), "other finding")
         return f"{looked_at}: {len(self.wrong)} wrong, {others}."

@@ -237,13 +237,20 @@ def named_uri(variable: str, root: Path) -> str:
     """The address that a variable of the environment names, read from the project root; "" where it names none."""
     given = os.environ.get(variable, "").strip()
     scheme = given.partition(":")[0].lower() if ":" in given else ""
-    if given and scheme in ("", "file"):
+    if given and scheme in ("", "file") and not given.startswith("databricks"):
         raise StoreError(
             f"{variable} is {plain(without_password(given))}, a folder, which MLflow no longer writes to; "
             "unset it, or name sqlite:///path/to/mlflow.db or the http address of a server"
         )
-    if scheme == "sqlite" and (path := sqlite_path(given)) is not None:
+    if scheme == "sqlite":
+        path = sqlite_path(given)
+        if path is None or not path.name or "\0" in path.name:
+            raise StoreError(f"{variable} is {plain(given)}, which names no file; name sqlite:///path/to/mlflow.db")
         return f"sqlite:///{root / path}"  # an absolute path stays as it is
+    try:
+        urlsplit(given)
+    except ValueError as error:
+        raise StoreError(f"{variable} is no address ({error})") from None
     return with_driver(given)
 
 

@@ -53,6 +53,25 @@ def test_a_folder_store_is_refused_with_what_to_do(folder, monkeypatch, tmp_path
         store_uri(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        *((uri, "names no file") for uri in ("sqlite://", "sqlite:///", "sqlite:///%00")),
+        ("http://user:secret@[::1", r"^MLFLOW_TRACKING_URI is no address \(Invalid IPv6 URL\)$"),
+    ],
+)
+def test_an_address_that_is_none_is_told_with_the_variable(uri, said, monkeypatch, tmp_path):
+    """As found: a store in memory was made for each command, or a line that named nothing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match=said):
+        store_uri(tmp_path)
+
+
+def test_databricks_is_no_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    assert store_uri(tmp_path) == "databricks"
+
+
 @pytest.mark.parametrize(("status", "advice"), [(401, "MLFLOW_TRACKING_TOKEN"), (403, "MLFLOW_TRACKING_TOKEN")])
 def test_a_server_that_refuses_is_told_with_what_it_wants_and_without_its_page(status, advice):
     from mlflow.exceptions import MlflowException
