@@ -7,6 +7,7 @@ digest is no signature: whoever relies on a document checks what it says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import json
@@ -116,6 +117,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     What the system says of a full disk names the file too.
     """
     target = Path(path).resolve()
+    if target.exists() and not target.is_file():  # a folder, or a device such as /dev/stdout, that would be lost
+        raise OSError(errno.EINVAL, "is no file that may be replaced", str(path))
     partial_path = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield partial_path

@@ -298,6 +298,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """Inside, no other process sends or reads the folder's files: a batch that two start is paid twice."""
     import filelock
 
+    Batches.load(folder)  # else the lock would make the folder
     try:
         with filelock.FileLock(folder / LOCK, timeout=LOCK_TIMEOUT_S):
             yield

@@ -147,6 +147,7 @@ def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Findi
     past = settle(registry, name)
     yield from (Finding(model=name, about=f"move {number}", kind="wrong", what=UNREADABLE) for number in past.damaged)
     noted = partial(Finding, model=name, kind="noted")
+    yield from (noted(about=f"move {number}", what="it was deleted from the history") for number in past.missing)
     for move in past.moves:
         about, to = f"move {move.number}", f"version {move.version}"
         if move.number in past.void:

@@ -227,8 +227,10 @@ def test_a_broken_list_or_a_refused_key_is_said(asked, write, night, monkeypatch
         with pytest.raises(LlmlabError, match="ANTHROPIC_API_KEY"):
             batches.send_batches(night)
     (night / "batches.json").write_text("{}")
-    with pytest.raises(LlmlabError):
-        batches.send_batches(night)
+    for folder in (night, night / "none"):
+        with pytest.raises(LlmlabError):
+            batches.send_batches(folder)
+    assert not (night / "none").exists()
 
 
 @pytest.mark.parametrize(
