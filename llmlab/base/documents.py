@@ -7,6 +7,7 @@ digest is no signature: whoever relies on a document checks what it says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import json
@@ -111,12 +112,21 @@ def _no_constant(name: str) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the file's place at the end; a kill or an error leaves what was there before."""
+    """A path to write to, which takes the file's place at the end; a kill or an error leaves what was there before.
+
+    What the system says of a full disk names the file too.
+    """
     target = Path(path).resolve()
+    if target.exists() and not target.is_file():  # a folder, or a device such as /dev/stdout, that would be lost
+        raise OSError(errno.EINVAL, "is no file that may be replaced", str(path))
     partial_path = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield partial_path
         partial_path.replace(target)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial_path.unlink(missing_ok=True)
 

@@ -145,9 +145,9 @@ def utc(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # of the year 0 or 10000 in UTC
         raise ValueError(f"{text!r} is no ISO 8601 moment such as 2026-01-31T12:00:00+00:00") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def aware(moment: datetime) -> datetime:

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import os
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -106,3 +107,7 @@ class _LazyGroup(click.Group):
 def main(debug: bool) -> None:
     """Is the changed prompt better or worse, how sure are you, and can you ship it?"""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise click.ClickException("the current folder was removed: `cd` into one that is there") from None

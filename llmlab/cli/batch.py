@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pydantic
 
+from llmlab.base.documents import broken_rule
 from llmlab.base.errors import FileRuleError
 from llmlab.base.numbers import counted
 from llmlab.base.project import runs_folder
+from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.call_store import CallStore, StoredCalls
+from llmlab.clients.endpoints import Endpoint
 from llmlab.display.shown import text_table
-from llmlab.engine.batch import read_batches, send_batches, write_batches
+from llmlab.engine.batch import LIST, Batches, read_batches, send_batches, write_batches
 from llmlab.engine.call_setup import CallSetup
 from llmlab.engine.plan import make_plan
-from llmlab.experiment import Experiment
+from llmlab.experiment import Addresses, Experiment
 from llmlab.results.results import Results
 
 FILE = click.Path(path_type=Path)
@@ -47,6 +51,7 @@ def write(experiment: Path, *, folder: Path, store: Path | None, first: int | No
 @click.option("--again", is_flag=True, help="Also a file that was being sent when the process ended.")
 def send(folder: Path, *, again: bool) -> None:
     """Upload the files and start their batches. This costs money."""
+    _require_own_keys(folder)
     click.echo(str(send_batches(folder, again=again)))
 
 
@@ -56,10 +61,24 @@ def send(folder: Path, *, again: bool) -> None:
 @click.option("--wait", is_flag=True, help="Ask every half minute until all are done.")
 def read(folder: Path, *, store: Path | None, wait: bool) -> None:
     """Fetch what is answered into the call store. Exit code 3 while something is still on its way."""
+    _require_own_keys(folder)
     batches = read_batches(folder, store=store, wait=wait)
     click.echo(str(batches))
     if not batches.done:
         raise SystemExit(3)
+
+
+def _require_own_keys(folder: Path) -> None:
+    """Nothing, where the folder, which may come from somebody else, sends no well-known key to an address of theirs."""
+    addresses = Addresses.of(folder)
+    for file in Batches.load(folder).files:
+        try:
+            access = Endpoint(base_url=file.base_url, key_env=file.key_env, headers=tuple(file.headers.items()))
+            model = ModelRef.parse(file.model)
+        except ValueError as error:  # pydantic's too
+            rule = broken_rule(error) if isinstance(error, pydantic.ValidationError) else str(error)
+            raise FileRuleError(rule, path=folder / LIST) from None
+        addresses.require_own_keys(folder / LIST, model, access)
 
 
 @click.command("join")

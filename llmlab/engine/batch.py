@@ -14,7 +14,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
@@ -49,7 +49,8 @@ MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are
 POLL_EVERY_S, LOOK_AGAIN_S = 30.0, 2.0
 LONGEST_REASON_CHARS = 80
 STRANGE_SHOWN = 3
-LIST, REQUESTS = "batches.json", "requests.jsonl"
+LIST, REQUESTS, LOCK = "batches.json", "requests.jsonl", ".batches.lock"
+LOCK_TIMEOUT_S = 60.0
 NOT_YET = frozenset({"pending", "running", "notrunning"})  # of a file at Azure, from which no batch can begin
 DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
 
@@ -67,8 +68,8 @@ class BatchFile(Strict):
         stored, failed: answers that came, and calls that got none, by reason.
     """
 
-    file: str
-    calls: int
+    file: Annotated[str, pydantic.Field(pattern=r"^\d+\.jsonl$")]  # in the folder: whoever edits the list leads nowhere
+    calls: Annotated[int, pydantic.Field(ge=1)]
     model: str
     wire: Literal["chat", "messages"]
     base_url: str
@@ -77,8 +78,8 @@ class BatchFile(Strict):
     usd_at_most: Annotated[Decimal | None, pydantic.Field(strict=False)] = None
     id: str = ""
     state: str = ""
-    stored: int = 0
-    failed: Mapping[str, int] = {}
+    stored: pydantic.NonNegativeInt = 0
+    failed: Mapping[str, pydantic.NonNegativeInt] = {}
     api_version: str | None = None
     headers: Mapping[str, str] = {}
 
@@ -229,7 +230,11 @@ def send_batches(folder: str | Path, *, again: bool = False) -> Batches:
         DataError: a file was being sent when the process ended, so that it may run already: look at the provider's
             page, and send it with `again` where it is not there.
     """
-    batches = Batches.load(folder)
+    with _alone(Path(folder)):
+        return _send(Batches.load(folder), again=again)
+
+
+def _send(batches: Batches, *, again: bool) -> Batches:
     for place, file in enumerate(batches.files):
         if file.id:
             continue
@@ -254,21 +259,62 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
     Args:
         store: as of `run`.
         wait: ask again every half minute until all are done.
+
+    Raises:
+        CallError, DataError: the provider has no answer for one of the files, or a strange one; what the others'
+            answers are is stored before.
     """
-    batches = Batches.load(folder)
-    requests = {row["key"]: row["request"] for _, row in json_lines(batches.folder / REQUESTS)}
+    path = Path(folder) / REQUESTS
+    requests = dict(_request(row, path=path, line=line) for line, row in json_lines(path))
     with CallSetup(store=store).calls() as calls:
         while True:
-            for place, file in enumerate(batches.files):
-                if file.id and not file.read:
-                    fetched = run_in_background(partial(_fetched, file))
-                    updated = file.model_copy(update={"state": fetched.state})
-                    is_done = fetched.state in DONE
-                    batches = _with(batches, place, _kept(updated, fetched, requests, calls) if is_done else updated)
-            batches.save()
+            with _alone(Path(folder)):
+                batches = _read(Batches.load(folder), requests, calls)
             if not wait or all(file.read or not file.id for file in batches.files):
                 return batches
             run_in_background(partial(asyncio.sleep, POLL_EVERY_S))
+
+
+def _read(batches: Batches, requests: Mapping[str, str], calls: CallStore) -> Batches:
+    """Every file as the provider has it now; a file that cannot be read keeps none of the others from being read."""
+    failures: list[LlmlabError] = []
+    for place, file in enumerate(batches.files):
+        if not file.id or file.read:
+            continue
+        try:
+            fetched = run_in_background(partial(_fetched, file))
+            updated = file.model_copy(update={"state": fetched.state})
+            is_done = fetched.state in DONE
+            batches = _with(batches, place, _kept(updated, fetched, requests, calls) if is_done else updated).save()
+        except (CallError, DataError) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return batches
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process sends or reads the folder's files: a batch that two start is paid twice."""
+    import filelock
+
+    Batches.load(folder)  # else the lock would make the folder
+    try:
+        with filelock.FileLock(folder / LOCK, timeout=LOCK_TIMEOUT_S):
+            yield
+    except filelock.Timeout:
+        raise DataError(
+            f"another process is sending or reading the batches of {folder}: wait until it is done"
+        ) from None
+
+
+def _request(row: Mapping[str, Any], *, path: Path, line: int) -> tuple[str, str]:
+    """Key and request of a line; FileRuleError where it is none of `write_batches`."""
+    try:
+        Request.from_json(row["request"])
+        return str(row["key"]), row["request"]
+    except (KeyError, TypeError, ValueError):
+        raise FileRuleError("is no call of a batch", path=path, line=line) from None
 
 
 def _once(batches: Iterator[list[Call]]) -> Iterator[tuple[Call, Request]]:

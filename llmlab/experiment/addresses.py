@@ -83,7 +83,7 @@ class Addresses:
             return self._by_hand(model)
         for file, entry in self._entries(model):
             if not file.of_user:
-                self._require_own_keys(file.path, model, entry)
+                self.require_own_keys(file.path, model, entry)
             return entry
         return Endpoints().endpoint_for(model)
 
@@ -110,7 +110,8 @@ class Addresses:
         usual = key_env if _origin(public) == _origin(self.base_url) else USUAL_KEYS[endpoint.wire_format]
         return endpoint.model_copy(update={"key_env": usual})
 
-    def _require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
+    def require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
+        """Nothing, where the keys of an endpoint that this file names may go there; FileRuleError where not."""
         entries = (entry for file in self.files if file.of_user for entry in file.endpoints.endpoints.values())
         own_origins = {_origin(access.base_url) for entry in entries for access in entry.accesses}
         for access in endpoint.accesses:

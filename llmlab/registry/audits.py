@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from llmlab.base.cells import Chip
-from llmlab.base.errors import FileRuleError, RegistryError, StoreError
+from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.numbers import counted
 from llmlab.base.project import utc
 from llmlab.base.verdict import Verdict
@@ -57,6 +57,8 @@ class Audit(Shown):
         return [row for finding in self.findings for row in finding._rows()]
 
     def _sentence(self) -> str:
+        if not self.models:  # as where a job starts in another folder, or a disk is not mounted
+            return "No model is registered here: nothing was checked."
         looked_at = f"{counted(len(self.models), 'model')}, {counted(self.n_versions, 'version')}"
         others = counted(len(self.findings) - len(self.wrong), "other finding")
         return f"{looked_at}: {len(self.wrong)} wrong, {others}."
@@ -71,8 +73,9 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     if name is None and not store_exists(root):  # nor is one made, to find nothing in it
         return Audit()
     registry = open_registry(root)
-    names = _models(registry) if name is None else (name,)
-    findings: list[Finding] = []
+    names, left = _models(registry) if name is None else ((name,), ())
+    gone = "the model was renamed or deleted, its history is left: name it so again, or delete that too"
+    findings = [Finding(model=model, about="history", kind="wrong", what=gone) for model in left]
     n_versions = 0
     for model in names:
         registry.known_model(model)
@@ -81,8 +84,11 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
         past = read_history(registry, model)
         findings += [finding for version in versions for finding in _version(registry, past, version)]
         wrong = partial(Finding, model=model, kind="wrong")
-        for look in gaps(registry.store, model):
-            findings.append(wrong(about="looks", what=f"{look.results_digest} went from the ledger; it counts"))
+        try:
+            for look in gaps(registry.store, model):
+                findings.append(wrong(about="looks", what=f"{look.results_digest} went from the ledger; it counts"))
+        except DataError as error:
+            findings.append(wrong(about="looks", what=str(error)))
         try:
             findings += _aliases(registry, model, root)
         except (RegistryError, StoreError) as error:  # one that cannot be looked through hides no other
@@ -90,13 +96,16 @@ def audit(name: str | None = None, *, root: Path | None = None) -> Audit:
     return Audit(findings=tuple(findings), models=names, n_versions=n_versions)
 
 
-def _models(registry: Registry) -> tuple[str, ...]:
-    """The models that llmlab registered: those whose versions carry a digest, or that have a history."""
+def _models(registry: Registry) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The models that llmlab registered: those whose versions carry a digest, or that have a history.
+
+    And those of which nothing but the history is left.
+    """
     names = list(filter(is_name, registry.models()))
     ours = {name.removesuffix(HISTORY) for name in names if name.endswith(HISTORY)}
     others = [name for name in names if not name.endswith(HISTORY) and name not in ours]
     ours |= {name for name in others if any("digest" in version.tags for version in registry.versions(name))}
-    return tuple(name for name in names if name in ours)
+    return tuple(name for name in names if name in ours), tuple(sorted(ours - set(names)))
 
 
 def _version(registry: Registry, past: History, version: Version) -> Iterator[Finding]:
@@ -138,6 +147,7 @@ def _aliases(registry: Registry, name: str, root: Path | None) -> Iterator[Findi
     past = settle(registry, name)
     yield from (Finding(model=name, about=f"move {number}", kind="wrong", what=UNREADABLE) for number in past.damaged)
     noted = partial(Finding, model=name, kind="noted")
+    yield from (noted(about=f"move {number}", what="it was deleted from the history") for number in past.missing)
     for move in past.moves:
         about, to = f"move {move.number}", f"version {move.version}"
         if move.number in past.void:

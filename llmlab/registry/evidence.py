@@ -26,7 +26,7 @@ import numpy as np
 import pydantic
 
 from llmlab import scorers
-from llmlab.base.documents import is_forged, signature
+from llmlab.base.documents import is_forged, plain_json, signature
 from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
@@ -227,9 +227,7 @@ def _where_decided(registry: Registry, candidate_runs: Sequence[Any], receipt: R
     """
     for run in candidate_runs:
         if text := run.data.tags.get(origin_tag(receipt)):
-            facts = json.loads(text)
-            signed = facts.pop("signature", "")
-            decided = receipt.model_copy(update=facts)
+            decided, signed = _as_decided(receipt, text)
             return decided, not is_forged(signed_text(decided), signed)
     for run in candidate_runs:  # before 0.2 a run kept one receipt and no tags
         if "gate" in run.data.tags and not any(tag.startswith(ORIGIN_TAG) for tag in run.data.tags):
@@ -238,6 +236,19 @@ def _where_decided(registry: Registry, candidate_runs: Sequence[Any], receipt: R
             if logged.created_at == receipt.created_at:
                 return receipt.model_copy(update=origin(logged)), not signature("")
     return None, True
+
+
+def _as_decided(receipt: Receipt, text: str) -> tuple[Receipt, str]:
+    """The receipt with the facts of a run's tag, and their signature; DataError where the tag is none of llmlab's."""
+    try:
+        content = plain_json(text)
+        facts = dict(content) if isinstance(content, Mapping) else {}
+        signed = facts.pop("signature", "")
+        if facts and set(facts) <= set(origin(receipt)) and isinstance(signed, str):
+            return Receipt.model_validate({**receipt.model_dump(), **facts}), signed
+    except ValueError:  # pydantic's too
+        pass
+    raise DataError(f"the tag {origin_tag(receipt)} of its run, where its gate logged it, was edited: gate again")
 
 
 def _recomputed(evidence: Evidence, results: Results, earlier: Results | None, root: Path | None) -> Iterator[str]:

@@ -23,10 +23,10 @@ from llmlab.base.cells import Chip
 from llmlab.base.documents import is_forged, signature
 from llmlab.base.errors import RegistryError
 from llmlab.base.private import scrub
-from llmlab.base.project import actor
+from llmlab.base.project import actor, utc
 from llmlab.display.markdown import markdown
 from llmlab.display.shown import Shown
-from llmlab.registry.connection import HISTORY, Registry, Version, retried
+from llmlab.registry.connection import HISTORY, Registry, Version, alias_of, retried
 from llmlab.registry.versions import sha256
 from llmlab.tracking.store import link, reported
 
@@ -152,6 +152,13 @@ class History(Shown):
         return ", ".join(words[name] for name, values in both.items() if len(values) == 2)
 
     @property
+    def missing(self) -> tuple[int, ...]:
+        """Numbers of the moves that somebody deleted (100 at most); of the newest ones nothing tells."""
+        numbers = {*self.damaged, *(move.number for move in self.moves)}
+        gone = (number for number in range(1, max(numbers, default=0)) if number not in numbers)
+        return tuple(itertools.islice(gone, 100))
+
+    @property
     def aliases(self) -> tuple[str, ...]:
         """Every alias that was ever moved."""
         return tuple(dict.fromkeys(move.alias for move in self.moves))
@@ -179,6 +186,7 @@ class History(Shown):
         void = [move for move in self.moves if move.number in self.void]
         facts += [f"move {move.number} is void: version {move.version} was deleted" for move in void]
         facts += [f"move {number} cannot be read: {UNREADABLE}" for number in self.damaged]
+        facts += [f"move {number} was deleted" for number in self.missing]
         return f"{'; '.join(filter(None, facts))}. {link(self.url)}"
 
     def _at(self, alias: str) -> str:
@@ -340,6 +348,7 @@ def _read(version: Version) -> Move | None:
         return None
     try:
         move = _RECORD.validate_json(record, strict=True)  # facts that a newer llmlab added are left out
+        alias_of(move.alias), utc(move.when)
     except ValueError:
         return None
     forged = is_forged(f"{version.name} {record}", version.tags.get("signature", ""))

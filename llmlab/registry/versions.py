@@ -14,6 +14,8 @@ from llmlab.registry.connection import Registry, Version, name_and_alias
 from llmlab.tracking.store import reported
 
 FOLDER = "bundle"
+LONGEST_NUMBER_CHARS = 20
+LARGEST_ARTIFACT_BYTES = 100_000_000  # of a bundle, a receipt, a policy or a passport
 
 
 def find(registry: Registry, name: str, digest: str) -> Version | None:
@@ -38,7 +40,7 @@ def resolve(registry: Registry, reference: Version | str) -> Version:
         number = int(model.aliases[alias])
     else:
         name, _, text = reference.rpartition("/")
-        if not text.isascii() or not text.isdigit() or not name:
+        if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER_CHARS and name):
             raise ValueError(f"{reference!r} names no version; write NAME/NUMBER or NAME@ALIAS")
         number = int(text)
     version = registry.version(name, number)
@@ -71,9 +73,11 @@ def artifact(registry: Registry, version: Version, path: str) -> str:
 
 
 def text_of(registry: Registry, run_id: str, path: str, *, what: str) -> str:
-    """The text of a file of a run; StoreError where it cannot be read, RegistryError where it is no text any more."""
+    """The text of a file of a run; StoreError where it cannot be read, RegistryError where it is huge or no text."""
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"{what} cannot be read"):
         place = Path(registry.file(run_id, path, folder))
+        if (size := place.stat().st_size) > LARGEST_ARTIFACT_BYTES:
+            raise RegistryError(f"{what} was changed: it is {size:,} bytes, more than {LARGEST_ARTIFACT_BYTES:,}")
         try:
             return place.read_text(encoding="utf-8")
         except UnicodeDecodeError:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from llmlab.base.cells import plain
+from llmlab.base.documents import plain_json
+from llmlab.base.errors import DataError
 from llmlab.base.project import utc
 from llmlab.gate.looks import MISSING, Look
 from llmlab.golden.cases import is_held_out
@@ -55,7 +58,7 @@ def looks(*golden_digests: str, name: str = "", root: Path | None = None) -> tup
         for query in queries:
             runs |= {run.info.run_id: run for run in store.search(query, trash=True)}
         tags = [tag for run in runs.values() for tag in run.data.tags.items()]
-        logged = [Look.from_record(json.loads(text)) for key, text in tags if key.startswith(LOOK_TAG)]
+        logged = [_read(text, key, where="a run") for key, text in tags if key.startswith(LOOK_TAG)]
         for look in _numbered(store):
             logged += [look] if look.golden_digest in golden_digests or (name and look.name == name) else []
         every = _with_cases(store, list(runs.values()), list(dict.fromkeys(logged)))
@@ -74,9 +77,21 @@ def cases_of(store: Store, run_id: str) -> Results:
         return Results.from_parquet(store.file(run_id, CASES_FILE, folder, longest_s=TRANSFER_S))
 
 
+def _read(text: str, tag: str, *, where: str) -> Look:
+    try:
+        record = plain_json(text)
+        look = Look.from_record(record if isinstance(record, Mapping) else {})
+        utc(look.made_at)
+    except (DataError, ValueError) as error:
+        edited = f"the tag {plain(tag)} of {where} is no look any more ({error})"
+        remedy = "delete it in MLflow: the look is kept in a second place, and counts where it is gone from both"
+        raise DataError(f"{edited}; {remedy}") from None
+    return look
+
+
 def _numbers(experiment: Any) -> dict[int, str]:
-    """The looks of an experiment by their number."""
-    matches = {key: re.fullmatch(rf"{re.escape(LOOK_TAG)}(\d+)\..*", key) for key in sorted(experiment.tags)}
+    """The looks of an experiment by their number; llmlab wrote none beyond 99,999."""
+    matches = {key: re.fullmatch(rf"{re.escape(LOOK_TAG)}(\d{{1,5}})\..*", key) for key in sorted(experiment.tags)}
     return {int(match[1]): experiment.tags[key] for key, match in matches.items() if match}
 
 
@@ -86,7 +101,8 @@ def _numbered(store: Store) -> Iterator[Look]:
         texts, following = _numbers(experiment), None
         for number in range(max(texts, default=0), 0, -1):
             if number in texts:
-                following = Look.from_record(json.loads(texts[number]))
+                where = f"the experiment {plain(experiment.name)}"
+                following = _read(texts[number], f"{LOOK_TAG}{number}. ...", where=where)
                 yield following
             elif following is not None:
                 made_at = (utc(following.made_at) - timedelta(milliseconds=1)).isoformat(timespec="milliseconds")

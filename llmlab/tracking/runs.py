@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlab.base.documents import signature
-from llmlab.base.errors import DataError, StoreError
+from llmlab.base.errors import DataError, FileRuleError, StoreError
 from llmlab.base.private import scrub, scrub_frame
 from llmlab.base.project import git_state, project_root
 from llmlab.base.yamlfile import to_yaml
@@ -124,12 +124,24 @@ def log(
 
 
 def sync(root: Path | None = None) -> list[LoggedSweep]:
-    """Log what the spool kept, oldest first; what is logged leaves the spool. StoreError where the store is away."""
+    """Log what the spool kept, oldest first; what is logged leaves the spool.
+
+    Raises:
+        StoreError: the store is away. FileRuleError: a folder of the spool is damaged; the others are logged before.
+    """
     root = project_root() if root is None else root
-    sweeps = []
-    for folder, entry in spool.spooled(root):
+    sweeps, damaged = list[LoggedSweep](), list[FileRuleError]()
+    for folder in spool.spooled(root):
+        try:
+            entry = spool.read(folder)
+        except FileRuleError as error:
+            damaged.append(error)
+            continue
         sweeps.append(_log(entry, root))
         shutil.rmtree(folder)
+    if damaged:
+        rule = f"{damaged[0].rule}; {len(damaged)} such in the spool, {len(sweeps)} others were logged"
+        raise FileRuleError(rule, path=damaged[0].path)
     return sweeps
 
 

@@ -10,13 +10,16 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from urllib.parse import quote, unquote
 
-from llmlab.base.errors import FileRuleError, StoreError
+import pydantic
+
+from llmlab.base.documents import Strict, broken_rule, decoded, plain_json, read_bytes
+from llmlab.base.errors import FileRuleError, LlmlabError, StoreError
 from llmlab.base.private import scrub, scrub_frame
 from llmlab.gate.decision import Decision, Receipt
 from llmlab.gate.looks import Look
@@ -31,6 +34,25 @@ class Picture(Protocol):
     def savefig(self, fname: Any, **kwargs: Any) -> Any:
         """Write the picture."""
         ...
+
+
+class _Kept(Strict):
+    """A decision in a file of the spool, which may be anybody's."""
+
+    verdict: str
+    candidate: str
+    text: str
+    look: Mapping[str, str]
+    receipt: str
+    documents: Mapping[Annotated[str, pydantic.Field(pattern=r"^[\w-]+\.[a-z]+$")], str] = {}
+
+
+class _About(Strict):
+    """What a file of the spool says of the results beside it."""
+
+    experiment: Annotated[str, pydantic.Field(pattern=r"\S")]
+    origin: Mapping[str, str] = {}
+    decision: _Kept | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +71,10 @@ class Decided:
         return cls(text=str(decision), look=decision.look, receipt=receipt, documents=documents)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Decided:
+    def from_record(cls, record: _Kept) -> Decided:
         """What `to_record` wrote."""
-        look, receipt = Look.from_record(record["look"]), Receipt.from_json(record["receipt"])
-        return cls(text=record["text"], look=look, receipt=receipt, documents=record.get("documents", {}))
+        look, receipt = Look.from_record(record.look), Receipt.from_json(record.receipt)
+        return cls(text=record.text, look=look, receipt=receipt, documents=record.documents)
 
     def to_record(self) -> dict[str, Any]:
         """What a JSON file may hold of it."""
@@ -118,23 +140,24 @@ def keep(entry: Entry, root: Path) -> Path:
     return place
 
 
-def spooled(root: Path) -> Iterator[tuple[Path, Entry]]:
-    """The entries of the spool with their folders, oldest first; FileRuleError for one that is damaged."""
+def spooled(root: Path) -> list[Path]:
+    """The folders of the spool, oldest first."""
     folder = root / "mlruns" / FOLDER
     entries = [path for path in folder.glob("[!.]*") if path.is_dir()] if folder.is_dir() else []
-    for path in sorted(entries, key=lambda entry: entry.stat().st_mtime):
-        yield path, _read(path)
+    return sorted(entries, key=lambda entry: entry.stat().st_mtime)
 
 
-def _read(path: Path) -> Entry:
+def read(path: Path) -> Entry:
+    """What a folder of the spool holds; FileRuleError where it is damaged."""
     try:
-        about = json.loads((path / "about.json").read_text(encoding="utf-8"))
+        about = _About.model_validate(plain_json(decoded(read_bytes(path / "about.json"), "about.json")))
         return Entry(
             results=Results.from_parquet(path / "results.parquet"),
-            decision=Decided.from_record(about["decision"]) if about["decision"] is not None else None,
-            experiment=about["experiment"],
-            origin=about.get("origin", {}),
+            decision=None if about.decision is None else Decided.from_record(about.decision),
+            experiment=about.experiment,
+            origin=about.origin,
             figures={unquote(file.stem): file.read_bytes() for file in sorted(path.glob("*.png"))},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileRuleError(f"is damaged ({error}); look at it, and remove it", path=path) from None
+    except (OSError, ValueError, KeyError, TypeError, LlmlabError) as error:
+        why = broken_rule(error) if isinstance(error, pydantic.ValidationError) else str(error)
+        raise FileRuleError(f"is damaged ({why}); look at it, and remove it", path=path) from None

@@ -48,6 +48,7 @@ NOTEBOOK = "LLMLAB_NOTEBOOK"  # and the notebook's path, as reports name it
 UI_PORT = 5000  # where `llmlab ui` shows a local store, if nothing else is said
 UI_FILE = "ui.json"  # in mlruns/, while it runs
 MIGRATION_TIMEOUT_S = 120.0
+CHATTER = "mlflow.store.db.utils"  # MLflow's logger of its database
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -236,13 +237,20 @@ def named_uri(variable: str, root: Path) -> str:
     """The address that a variable of the environment names, read from the project root; "" where it names none."""
     given = os.environ.get(variable, "").strip()
     scheme = given.partition(":")[0].lower() if ":" in given else ""
-    if given and scheme in ("", "file"):
+    if given and scheme in ("", "file") and not given.startswith("databricks"):
         raise StoreError(
             f"{variable} is {plain(without_password(given))}, a folder, which MLflow no longer writes to; "
             "unset it, or name sqlite:///path/to/mlflow.db or the http address of a server"
         )
-    if scheme == "sqlite" and (path := sqlite_path(given)) is not None:
+    if scheme == "sqlite":
+        path = sqlite_path(given)
+        if path is None or not path.name or "\0" in path.name:
+            raise StoreError(f"{variable} is {plain(given)}, which names no file; name sqlite:///path/to/mlflow.db")
         return f"sqlite:///{root / path}"  # an absolute path stays as it is
+    try:
+        urlsplit(given)
+    except ValueError as error:
+        raise StoreError(f"{variable} is no address ({error})") from None
     return with_driver(given)
 
 
@@ -320,15 +328,17 @@ def reported(what: str) -> Iterator[None]:
     try:
         yield
     except store_errors() as error:
-        first = str(error).strip().partition("\n")[0].partition(" Response body: '<")[0]  # else a page of HTML
-        advice = next((advice for code, advice in _ADVICE.items() if f"{code} " in first), "")
+        lines = [line for line in str(error).strip().splitlines() if not line.startswith("(raised as a result of")]
+        first = next(iter(lines), "").partition(" Response body: '<")[0]  # else a page of HTML
+        advice = next((advice for said, advice in _ADVICE.items() if said in f"{first} "), "")
         raise StoreError(f"{advice}{what}: {plain(scrub(first), 300)}") from error
 
 
 _LET_IN = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-_ADVICE = {  # what the server said -> what to do
-    **dict.fromkeys(("error code 401", "error code 403"), f"MLflow's server refuses you: {_LET_IN}; "),
-    **dict.fromkeys(("error code 503", "too many 503"), "MLflow's server is not ready (is its database up?); "),
+_ADVICE = {  # what the store said -> what to do
+    **dict.fromkeys(("error code 401 ", "error code 403 "), f"MLflow's server refuses you: {_LET_IN}; "),
+    **dict.fromkeys(("error code 503 ", "too many 503 "), "MLflow's server is not ready (is its database up?); "),
+    **dict.fromkeys(("disk is full ", "No space left on device "), "the disk is full: make room; "),
 }
 
 
@@ -353,6 +363,7 @@ def client_of(uri: str, registry_uri: str) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
         if not registry_uri.startswith(("http", "databricks")):  # the registry opens the same tables a second time
             patient(registry_uri, client, longest_s=MIGRATION_TIMEOUT_S).search_registered_models(max_results=1)
+    logging.getLogger(CHATTER).setLevel(logging.CRITICAL)  # it prints the traceback of each error that it raises
     return patient(registry_uri, client)
 
 
@@ -364,7 +375,7 @@ def _migration_lock(path: Path | None) -> Iterator[None]:
         return
     import filelock
 
-    chatter = logging.getLogger("mlflow.store.db.utils")
+    chatter = logging.getLogger(CHATTER)
     level = chatter.level
     try:
         with filelock.FileLock(path.with_name(path.name + ".lock"), timeout=MIGRATION_TIMEOUT_S), _made_whole(path):

@@ -1,6 +1,8 @@
 """Sealed documents: written and read back equal, and any change is noticed."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -68,3 +70,21 @@ def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path: Path) -> None:
         torn()
     assert (link.is_symlink(), target.read_text(encoding="utf-8")) == (True, "before")
     assert sorted(tmp_path.iterdir()) == [target, link]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """As found: `llmlab export NAME@ALIAS /dev/full` made a file of the device, for root."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(OSError, match="is no file that may be replaced"):
+            write_whole(path, "text")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
+    def full() -> None:
+        with whole_file(tmp_path / "kept.txt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*kept\.txt'"):
+        full()

@@ -88,8 +88,9 @@ def test_a_text_without_an_offset_is_read_as_utc_and_ages_are_told_of_it() -> No
     assert utc("2026-01-01T00:00:00") == datetime(2026, 1, 1, tzinfo=UTC)
     assert utc("2026-01-01T00:00:00Z") == datetime(2026, 1, 1, tzinfo=UTC)
     assert "ago (2020-01-01T00:00:00)" in age_of("2020-01-01T00:00:00")
-    with pytest.raises(ValueError, match="no ISO 8601 moment"):
-        utc("yesterday")
+    for text in ("yesterday", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+14:00"):
+        with pytest.raises(ValueError, match="no ISO 8601 moment"):
+            utc(text)
 
 
 def test_a_naive_datetime_is_refused() -> None:

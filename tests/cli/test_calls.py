@@ -1,10 +1,12 @@
-"""`llmlab calls`: what is stored and what it cost, and forgetting by variant, model and time."""
+"""`llmlab batch`: where keys go. `llmlab calls`: what is stored and cost, forgotten by variant, model and time."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import llmlab as ll
+from llmlab.engine.batch import write_batches
 from tests.cli.calling import llmlab
 
 
@@ -68,3 +70,28 @@ def test_a_store_that_is_named_and_not_there_is_refused_and_not_made(project):
         assert code == 2
         assert "typo.sqlite" in told
     assert not Path("typo.sqlite").exists()
+
+
+@pytest.mark.parametrize("command", ["send", "read"])
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"key_env": "OPENAI_API_KEY"}, "would send the key in OPENAI_API_KEY to http://127.0.0.1:9/v1"),
+        ({"headers": {"X-Team": "AWS_SECRET_ACCESS_KEY"}}, "would send the key in AWS_SECRET_ACCESS_KEY"),
+        ({"base_url": "file:///etc/passwd"}, "batches.json: base_url: base_url must be an http(s) address"),
+        ({"model": "x"}, "batches.json: 'x' names no provider"),
+    ],
+)
+def test_a_batch_of_somebody_else_sends_no_well_known_key_to_an_address_of_theirs(project, command, edit, said):
+    """As found: an edited batches.json sent OPENAI_API_KEY anywhere; an experiment's endpoints.yaml never could."""
+    bundle = ll.Bundle.from_prompt("{{ question }}", model="openai/gpt-4o-2024-08-06", max_tokens=20)
+    golden = ll.GoldenSet((ll.Case(id="q", inputs={"question": "?"}),))
+    client = ll.OpenAIClient("http://127.0.0.1:9/v1", api_key_env="MY_KEY")
+    write_batches(bundle, golden, folder="night", client=client)
+    listed = Path("night/batches.json")
+    content = json.loads(listed.read_text())
+    content["batches"][0] |= edit
+    listed.write_text(json.dumps(content))
+    done = llmlab("batch", command, "night")
+    assert done.exit_code == 2
+    assert said in done.output

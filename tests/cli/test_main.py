@@ -79,3 +79,13 @@ def test_a_command_that_breaks_exits_with_2_and_shows_where(monkeypatch):
     done = llmlab("check-model", "a")
     assert done.exit_code == 2
     assert "AttributeError" in done.output
+
+
+def test_a_folder_that_was_removed_meanwhile_is_told(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = llmlab("history", "qa")
+    assert done.exit_code == 2
+    assert "the current folder was removed" in done.output

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 import llmlab as ll
-from llmlab.base.errors import DataError, LlmlabError
+from llmlab.base.errors import DataError, FileRuleError, LlmlabError
 from llmlab.clients.call_store import CallStore
 from llmlab.engine import batch as batches
 
@@ -227,8 +227,61 @@ def test_a_broken_list_or_a_refused_key_is_said(asked, write, night, monkeypatch
         with pytest.raises(LlmlabError, match="ANTHROPIC_API_KEY"):
             batches.send_batches(night)
     (night / "batches.json").write_text("{}")
-    with pytest.raises(LlmlabError):
+    for folder in (night, night / "none"):
+        with pytest.raises(LlmlabError):
+            batches.send_batches(folder)
+    assert not (night / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{"file": "../../.ssh/id_rsa"}, {"file": "/etc/passwd"}, {"calls": -1}, {"stored": -1}, {"failed": {"x": -5}}],
+)
+def test_a_list_that_somebody_edited_uploads_no_other_file_and_counts_nothing_below_zero(provider, write, night, edit):
+    """As found: `file` led to any file of this machine, which was uploaded."""
+    write()
+    listed = json.loads((night / "batches.json").read_text())
+    listed["batches"][0] |= edit
+    (night / "batches.json").write_text(json.dumps(listed))
+    with pytest.raises(FileRuleError, match="is no list of batches"):
         batches.send_batches(night)
+    assert provider.seen == []
+
+
+def test_two_processes_do_not_send_at_once(provider, write, night, monkeypatch):
+    """As found: both uploaded the file, and both batches were paid."""
+    monkeypatch.setattr(batches, "LOCK_TIMEOUT_S", 0.1)
+    write()
+    with batches._alone(night), pytest.raises(DataError, match="another process"):
+        batches.send_batches(night)
+    assert provider.seen == []
+    batches.send_batches(night)
+    assert batches.read_batches(night, store=night / "calls.sqlite").done
+
+
+def test_a_batch_that_is_gone_keeps_no_other_from_being_read(provider, write, night, store, monkeypatch):
+    """As found: while the first gave an error no answer of the others was ever fetched, and all were paid."""
+    monkeypatch.setattr(batches, "MOST_CALLS", 3)
+    write()
+    first, second = batches.send_batches(night).files  # the provider of these tests knows the lines of the second
+    batches.Batches(folder=night, files=(first.model_copy(update={"id": "gone"}), second)).save()
+    monkeypatch.setattr(provider, "reply", refusing(provider.reply, "gone"))
+    for _ in range(2):
+        with pytest.raises(LlmlabError):
+            batches.read_batches(night, store=store)
+        assert [file.stored for file in batches.Batches.load(night).files] == [0, 3]
+
+
+def refusing(reply, place):
+    """The provider, with an answer that is none for one of its places."""
+    return lambda command, path, body: b"{" if path.endswith(place) else reply(command, path, body)
+
+
+@pytest.mark.parametrize("line", ["{}", '{"key": "k", "request": 5}', '{"key": "k", "request": "{\\"model\\": {}}"}'])
+def test_a_line_that_is_no_call_is_named(sent, night, store, line):
+    (night / "requests.jsonl").write_text(line)
+    with pytest.raises(FileRuleError, match=r"requests.jsonl:1: is no call"):
+        batches.read_batches(night, store=store)
 
 
 def test_both_prices_are_said_before(asked, store, tmp_path):

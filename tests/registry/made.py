@@ -34,7 +34,7 @@ from tests.made_results import experiment, made
 HOSTILE = "</code>`` <img src=x onerror=alert(1)> [x](javascript:alert(1)) | ![y](http://evil.example/z.png) \x1b[31m"
 RECORD = {  # of a move, as a history holds it
     **{"alias": "production", "kind": "promote", "before": 1, "version": 2, "digest": "d", "follows": 1},
-    **{"who": "w", "when": "t", "reason": "r"},
+    **{"who": "w", "when": "2026-01-01T00:00:00Z", "reason": "r"},
 }
 URIS = {"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"}
 Asked = ParamSpec("Asked")

@@ -19,7 +19,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.registry import audit, export, history, load, promote, register
 from llmlab.registry.connection import open_registry
 from llmlab.results.results import Results
-from llmlab.tracking.runs import signed_text
+from llmlab.tracking.runs import ORIGIN_TAG, signed_text
 from tests.made_results import experiment, made
 from tests.registry.made import POLICY, artifact, bundle, gated, judged
 
@@ -40,6 +40,22 @@ def failed(project: Path) -> tuple[Receipt, Path]:
     forged = resealed(receipt, verdict="PASS", conditions=passing)
     register(results.bundles["new"], receipt=forged)
     return forged, folder
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "[]", "{", "{}", '{"ci": 3}', '{"verdict": "PASS"}', '{"dirty": false, "signature": 5}']
+)
+def test_what_the_gate_logged_of_its_decision_is_read_strictly(project: Path, text: str) -> None:
+    """As found: some ended promotion, force and audit with a traceback; and `ci: 3` was a CI run."""
+    version, folder = gated(project, policy=f"{POLICY}promotion: {{ci: true}}\n")
+    client = open_registry().store.client
+    for run in open_registry().store.whole_runs("variant", "new"):
+        (tag,) = [tag for tag in run.data.tags if tag.startswith(ORIGIN_TAG)]
+        client.set_tag(run.info.run_id, tag, text)
+    with pytest.raises(RegistryError, match=f"the tag {ORIGIN_TAG}.* was edited: gate again"):
+        promote(version, experiment=folder, reason="r")
+    assert promote(version, experiment=folder, reason="r", force=True).forced
+    assert audit("qa").wrong == ()
 
 
 @pytest.mark.parametrize("role", ["candidate", "baseline"])

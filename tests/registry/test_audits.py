@@ -64,6 +64,19 @@ def test_an_edited_description_or_tag_is_reported(project: Path, what: str) -> N
     assert finding.what.startswith(f"{what} was edited by hand")
 
 
+def test_an_audit_that_looked_at_nothing_says_so(project: Path) -> None:
+    """As found: in another folder, or where a disk is not mounted, it said that 0 were wrong."""
+    assert str(audit()).strip() == "No model is registered here: nothing was checked."
+
+
+def test_a_history_without_its_model_is_told(project: Path) -> None:
+    """As found: after a model was renamed in MLflow's pages nothing was wrong, and its moves were read by nobody."""
+    registry, _ = released(project, 1)
+    registry.client.rename_registered_model("qa", "qb")
+    assert ("qa", "history") in {(finding.model, finding.about) for finding in audit().wrong}
+    assert audit().models == ("qb",)
+
+
 def test_somebody_elses_models_are_left_alone(project: Path) -> None:
     registry, _ = registered(project, 1)
     registry.client.create_registered_model("a_classifier")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from llmlab.base.errors import RegistryError, StoreError
-from llmlab.registry import history, rollback
+from llmlab.registry import audit, history, rollback
 from llmlab.registry.connection import HISTORY, open_registry
 from llmlab.registry.moves import _point, make_move, read_history, settle
 from tests.registry.made import alias_now, half, moved, registered, released
@@ -108,6 +108,8 @@ def test_a_deleted_move_does_not_invalidate_those_after_it(project: Path) -> Non
     past = history("qa")
     assert [move.number for move in past.moves] == [1, 3]
     assert not past.lost
+    assert "move 2 was deleted" in str(past)
+    assert [(finding.kind, finding.about) for finding in audit("qa").findings] == [("noted", "move 2")]
     assert moved(registry, one).number == 4
 
 

@@ -56,6 +56,8 @@ def test_a_half_made_move_to_a_version_that_was_deleted_since_is_void(project: P
         '{"alias": "production"}',
         json.dumps({**RECORD, "version": "two", "follows": "one"}),
         json.dumps({**RECORD, "kind": "of a newer llmlab"}),
+        json.dumps({**RECORD, "alias": "a b\x1b[31m"}),
+        json.dumps({**RECORD, "when": "yesterday"}),
     ],
 )
 def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: str, project: Path) -> None:
@@ -68,6 +70,31 @@ def test_a_row_of_the_history_that_cannot_be_read_is_counted_as_damaged(record: 
     assert rollback("qa", reason="r").number == 4
     assert alias_now(registry) == 1
     assert moved(registry, version_of(registry, 2)).version == 2
+
+
+@pytest.mark.parametrize("number", [10**30, -1])
+def test_a_version_that_no_store_can_have_is_none(project: Path, number: int) -> None:
+    """As found: SQLite's OverflowError ended history and rollback with a traceback, and the audit without a finding."""
+    registry, _ = released(project, 2)
+    half(registry, number, follows=2)
+    assert 3 in history("qa").void
+    assert [finding.kind for finding in audit("qa").findings] == ["noted"]
+    assert rollback("qa", reason="r").version == 1
+    for refused in (
+        lambda: rollback("qa", to=10**30, reason="r"),
+        lambda: promote(f"qa/{10**18}", experiment="", reason="r"),
+    ):
+        with pytest.raises(RegistryError, match="has no version"):
+            refused()
+
+
+@pytest.mark.parametrize("size", [200_000_000])
+def test_a_huge_artifact_is_told_and_not_read(project: Path, size: int) -> None:
+    registered(project, 1)
+    with artifact(project, "bundle.json").open("wb") as file:
+        file.truncate(size)
+    (finding,) = audit("qa").wrong
+    assert "it is 200,000,000 bytes" in finding.what
 
 
 def test_a_move_with_facts_of_a_newer_llmlab_is_read_without_them(project: Path) -> None:

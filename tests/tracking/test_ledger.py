@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from llmlab import tracking
+from llmlab.base.errors import DataError
 from llmlab.gate import Decision
 from llmlab.registry import audit, ledger, register
+from llmlab.tracking.ledger import LOOK_TAG
 from llmlab.tracking.store import Store, open_store
 from tests.gate.gating import decided, noisy, policy, superior
 
@@ -70,6 +73,32 @@ def test_a_look_that_is_gone_from_both_places_counts_by_its_number_and_is_told(p
     results = tracking.load(last.data.tags["sweep_id"], experiment=other.data.tags["bundle_name"])
     register(results.bundles["v2"])
     assert [finding.about for finding in audit("desk").wrong] == ["looks"]
+
+
+@pytest.mark.parametrize("text", ["{", "5", '["made_at"]', '{"a": 1}', "made_at"])
+def test_a_look_that_was_edited_is_told_with_its_place_and_ends_no_audit(project: Path, text: str) -> None:
+    """As found: one bad tag of any experiment ended every gate, every promotion and the audit."""
+    _, run = looked(1)
+    store = open_store()
+    experiment = store.client.get_experiment(run.info.experiment_id)
+    (tag,) = [key for key in experiment.tags if key.startswith("look.1.")]
+    edited = json.dumps(json.loads(experiment.tags[tag]) | {"made_at": "yesterday"}) if text == "made_at" else text
+    store.client.set_experiment_tag(experiment.experiment_id, tag, edited)
+    with pytest.raises(DataError, match=rf"the tag {LOOK_TAG}1\. .* of the experiment .* delete it"):
+        looked(2)
+    register(tracking.load(run.data.tags["sweep_id"], experiment=experiment.name).bundles["v2"])
+    assert [finding.about for finding in audit("desk").wrong] == ["looks"]
+    store.client.delete_experiment_tag(experiment.experiment_id, tag)
+    assert looked(2)[0].price.look == 2  # as it was told, the run's tag still counts
+
+
+@pytest.mark.usefixtures("project")
+def test_a_number_that_no_ledger_has_counts_for_nothing() -> None:
+    """As found: every number below it counted as a look that is missing, until the memory was full."""
+    _, run = looked(1)
+    store = open_store()
+    store.client.set_experiment_tag(run.info.experiment_id, f"{LOOK_TAG}{10**30}.a.b.c", "{}")
+    assert (looked(2)[0].price.look, looked(2)[0].price.missing) == (2, 0)
 
 
 @pytest.mark.usefixtures("project")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +118,41 @@ def test_figures_wait_too(project: Path) -> None:
     (sweep,) = tracking.sync()
     (file,) = (project / "mlruns" / "artifacts").rglob(f"{sweep.run_ids['a']}/**/forest.png")
     assert file.read_bytes() == b"png"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"experiment": 5},
+        {"experiment": " "},
+        {"origin": [5]},
+        {"decision": {}},
+        {"decision": {"look": []}},
+        {"decision": {"look": {"a": "b"}}},
+        {"decision": {"documents": {"../../x": "y"}}},
+        "[" * 100_000,
+    ],
+)
+def test_an_entry_that_somebody_edited_is_named_and_keeps_no_later_one_waiting(project: Path, edit: Any) -> None:
+    """As found: a traceback, or a line without the folder, and what had waited behind it was never logged."""
+    broken = Broken(project)
+    with pytest.warns(RuntimeWarning, match="llmlab sync"):
+        results, _, _ = judged(project, looks=())
+    with pytest.warns(RuntimeWarning, match="llmlab sync"):
+        tracking.log(made({"a": [1.0, 0.0]}), experiment="e")
+    broken.mend()
+    first = next(path for path in (project / "mlruns" / "spool").iterdir() if results.digest in path.name)
+    os.utime(first, (0, 0))
+    about = json.loads((first / "about.json").read_text())
+    if isinstance(edit, str):
+        (first / "about.json").write_text(edit)
+    else:
+        inner = edit.get("decision")
+        edit = {"decision": {**about["decision"], **inner}} if inner else edit
+        (first / "about.json").write_text(json.dumps(about | edit))
+    with pytest.raises(FileRuleError, match=rf"{first.name}: is damaged .* 1 others were logged"):
+        tracking.sync()
+    assert [*(project / "mlruns" / "spool").iterdir()] == [first]
 
 
 def test_a_damaged_entry_is_told_and_stays(project: Path) -> None:

@@ -1,5 +1,6 @@
 """The tracking store: found, opened once by many, never hanging, never leaving runs open."""
 
+import logging
 import os
 import shutil
 import socket
@@ -52,6 +53,25 @@ def test_a_folder_store_is_refused_with_what_to_do(folder, monkeypatch, tmp_path
         store_uri(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        *((uri, "names no file") for uri in ("sqlite://", "sqlite:///", "sqlite:///%00")),
+        ("http://user:secret@[::1", r"^MLFLOW_TRACKING_URI is no address \(Invalid IPv6 URL\)$"),
+    ],
+)
+def test_an_address_that_is_none_is_told_with_the_variable(uri, said, monkeypatch, tmp_path):
+    """As found: a store in memory was made for each command, or a line that named nothing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StoreError, match=said):
+        store_uri(tmp_path)
+
+
+def test_databricks_is_no_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    assert store_uri(tmp_path) == "databricks"
+
+
 @pytest.mark.parametrize(("status", "advice"), [(401, "MLFLOW_TRACKING_TOKEN"), (403, "MLFLOW_TRACKING_TOKEN")])
 def test_a_server_that_refuses_is_told_with_what_it_wants_and_without_its_page(status, advice):
     from mlflow.exceptions import MlflowException
@@ -60,6 +80,20 @@ def test_a_server_that_refuses_is_told_with_what_it_wants_and_without_its_page(s
     with pytest.raises(StoreError, match=advice) as told, mlstore.reported("runs cannot be closed"):
         raise MlflowException(page)
     assert "<html>" not in str(told.value)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_full_disk_is_told_with_what_to_do_and_without_sqlalchemys_preamble():
+    """As found: only the preamble was told, after forty lines of MLflow's own traceback."""
+    from mlflow.exceptions import MlflowException
+
+    mlstore.open_store()
+    assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)
+    preamble = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
+    with pytest.raises(StoreError) as told, mlstore.reported("tags cannot be written"):
+        raise MlflowException(f"{preamble}\n(sqlite3.OperationalError) database or disk is full\n[SQL: ...]")
+    said = "tags cannot be written: (sqlite3.OperationalError) database or disk is full"
+    assert str(told.value) == f"the disk is full: make room; {said}"
 
 
 def test_an_experiment_is_our_own_with_its_artifacts_beside_the_database(project):
