@@ -235,7 +235,8 @@ def effective_cases(
         return n / alike
     effect = variance / iid
     if sides is None or min(carriers(side, weights, of_case) for side in sides) < ENOUGH - ROUNDING:
-        seen = n * float(by_cluster @ own) * float(by_cluster.sum()) / (alike * float(by_cluster @ by_cluster))
+        part = by_cluster / by_cluster.sum()
+        seen = n * float(part @ own) / (alike * float(part @ part))
         effect = (seen * effect + ALIKE_CLUSTERS * alike) / (seen + ALIKE_CLUSTERS)
     return n / max(least, effect)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
@@ -316,6 +316,7 @@ def test_clusters_that_agree_count_as_one_case_each():
 
 @pytest.mark.parametrize("clustered", [True, False])
 @given(cases=st.lists(st.tuples(st.booleans() | st.floats(0, 1), st.integers(0, 5)), min_size=2, max_size=60))
+@example(cases=[(0.0, 0), (4e-88, 1)])  # whose squares can be held, and whose fourth powers cannot
 def test_the_interval_holds_the_share_and_stays_between_0_and_1(clustered, cases):
     """Of passes, and of shares of facts or rubric levels."""
     scores, clusters = [score for score, _ in cases], [cluster for _, cluster in cases]
