@@ -90,6 +90,7 @@ class Open:
         self.request_id, self.outer, self.closed = request_id, outer, False
         self.line: dict[str, Any] = {"request_id": request_id, **known}
         self._began, self._steps = time.perf_counter(), list[dict[str, Any]]()  # a step per call
+        self._lock = threading.RLock()  # calls of one request may end in several threads
 
     def answer(self, generation: Generation | str, *, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
         """What an application answered, where no recorded client did; `more` are further fields of a line."""
@@ -106,8 +107,14 @@ class Open:
         if names:
             self.line["guards"] = [*self.line.get("guards", ()), *names]
 
-    def called(self, request: Request, generation: Generation, started: float) -> None:
-        """A call that was made for it; amounts of several add up, the last answer is the answer."""
+    def called(self, request: Request, generation: Generation, started: float) -> bool:
+        """A call that was made for it; amounts of several add up, the last answer is the answer. False once closed."""
+        with self._lock:
+            if not self.closed:
+                self._add(request, generation, started)
+            return not self.closed
+
+    def _add(self, request: Request, generation: Generation, started: float) -> None:
         line, answer = self.line, self._answered(generation)
         latency_s = _number(generation.latency_s)
         step = {"name": str(request.model), "kind": "llm", "latency_s": latency_s, "output": answer["text"]}
@@ -127,7 +134,8 @@ class Open:
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it, which nothing changes any more."""
-        self.closed, line = True, dict(self.line)
+        with self._lock:
+            self.closed, line = True, dict(self.line)
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
             failed = _generation_of(error)
@@ -322,8 +330,7 @@ class Recorder:
     ) -> None:
         """A call told in its request's line; where that is written, in one of its own: same person, and in no arm."""
         with self._counting():
-            if not opened.closed:
-                opened.called(call, generation, started)
+            if opened.called(call, generation, started):
                 return
             about = {name: opened.line[name] for name in ("service", "unit_id", "session_id")}
             alone = Open(uuid.uuid4().hex, {"time": _now(), **about})

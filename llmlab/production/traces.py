@@ -234,13 +234,13 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
 
 
 def _requests_in(path: Path, mine: set[str]) -> tuple[set[str], str]:
-    """The ids of a person's requests in lines of ours, and why some may be left there: never."""
+    """The ids of a person's requests in lines of ours, and why some stay there: none does."""
     with path.open("rb") as file:
         return {_text(row, "request_id") for row in map(_parsed, file) if _text(row, "unit_id") in mine} - {""}, ""
 
 
 def _requests_elsewhere(path: Path, mine: set[str]) -> tuple[set[str], str]:
-    """Those in a file of another format, which is left as it is, and why it is no good."""
+    """Those in a file of another format, which is left as it is, and why some stay there, "" for none."""
     try:
         frame = from_files([path])[0]
     except LlmlabError as error:
@@ -252,7 +252,7 @@ def _requests_elsewhere(path: Path, mine: set[str]) -> tuple[set[str], str]:
 def _parsed(line: bytes) -> Mapping[str, Any]:
     """The object of a line; nothing of one that is torn."""
     try:
-        row = from_json(line)
+        row = from_json(line.removeprefix(b"\xef\xbb\xbf"))
     except ValueError:
         return {}
     return row if isinstance(row, dict) else {}

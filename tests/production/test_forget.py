@@ -62,8 +62,8 @@ def test_a_person_is_forgotten_in_every_file_of_lines_torn_ones_included(tmp_pat
     nobodys = {"request_id": "", "unit_id": None, "text": "kept"}
     torn = json.dumps({**hers, "request_id": "b"})[:-4].encode()
     for name in ("one.ndjson", "two.json", "three.jsonl", "four.jsonl.1"):
-        rows = [nobodys, hers, {**hers, "request_id": ""}]
-        text = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        rows = [hers, nobodys, {**hers, "request_id": ""}]
+        text = b"\xef\xbb\xbf" + b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         (tmp_path / name).write_bytes(text + torn + b"\n{broken\n")
     kept = tmp_path / "kept.jsonl"
     kept.write_text(json.dumps(nobodys) + "\n")
@@ -71,7 +71,7 @@ def test_a_person_is_forgotten_in_every_file_of_lines_torn_ones_included(tmp_pat
     before = kept.stat().st_ino
     assert production.forget(tmp_path, "anna", key=KEY) == 12
     assert [path for path in tmp_path.iterdir() if b"private" in path.read_bytes()] == []
-    assert (tmp_path / "one.ndjson").read_text() == json.dumps(nobodys) + "\n{broken\n"
+    assert (tmp_path / "one.ndjson").read_text(encoding="utf-8-sig") == json.dumps(nobodys) + "\n{broken\n"
     assert kept.stat().st_ino == before
     assert production.forget(tmp_path, "None", key=KEY) == 0
 

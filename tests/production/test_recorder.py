@@ -88,6 +88,24 @@ def test_calls_of_one_request_add_up_and_an_application_says_what_it_knows(tmp_p
     assert (app.answer.text, app.inputs) == ("No client was asked.", {"question": "c"})
 
 
+def test_calls_of_one_request_add_up_over_threads(tmp_path):
+    """However often they take turns."""
+    recorded, call = recorder(tmp_path), BUNDLE.request(question="?")
+    answer = ll.Generation(text="yes", usage=Usage(input_tokens=1, output_tokens=1))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            with recorded.request() as request, ThreadPoolExecutor(8) as pool:
+                for _ in range(100):
+                    pool.submit(request.called, call, answer, time.perf_counter())
+                pool.shutdown()
+    finally:
+        sys.setswitchinterval(interval)
+    told = [(trace.answer.usage.input_tokens, len(trace.steps)) for trace in ll.Traces.load(tmp_path)]
+    assert told == [(100, 100)] * 20
+
+
 def test_an_error_is_recorded_and_goes_on(tmp_path):
     """With its code, and without the key that it repeats."""
 
