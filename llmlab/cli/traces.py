@@ -11,8 +11,7 @@ from llmlab.base.documents import write_whole
 from llmlab.base.numbers import counted
 from llmlab.experiment.folder import Experiment
 from llmlab.notebook.outcome import check_reports
-from llmlab.production.recorder import forget
-from llmlab.production.traces import Traces
+from llmlab.production.traces import Traces, forget
 
 _FILE = click.Path(path_type=Path)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from llmlab.production.policy import RolloutPolicy as RolloutPolicy
     from llmlab.production.recorder import Arm as Arm
     from llmlab.production.recorder import Recorder as Recorder
-    from llmlab.production.recorder import forget as forget
     from llmlab.production.rollout import Rollout as Rollout
     from llmlab.production.rollout import log as log
     from llmlab.production.service_metrics import Figures as Figures
@@ -26,5 +25,6 @@ if TYPE_CHECKING:
     from llmlab.production.shadow import compare_shadow as compare_shadow
     from llmlab.production.shadow import stubbed as stubbed
     from llmlab.production.traces import Traces as Traces
+    from llmlab.production.traces import forget as forget
 
 __all__, __getattr__, __dir__ = face(__name__)

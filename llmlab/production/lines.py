@@ -306,6 +306,11 @@ def settled(
     silent = frame["text"].isna() | (frame["text"].eq("") & frame["time"].isna())
     bare = (frame["status"].isna() & silent & frame[signals].notna().any(axis=1)).to_numpy(bool)
     nameless = frame["request_id"].fillna("").eq("").to_numpy()
+    mute = (frame["status"].isna() & silent).to_numpy(bool) & ~bare & ~nameless
+    mute[mute] = frame.loc[mute].drop(columns=["request_id", "time", *signals]).isna().all(axis=1)
+    mute[mute] = frame.loc[mute, "request_id"].isin(frame.loc[~mute & ~bare, "request_id"])
+    count("signal without a value", mute)
+    bare = bare | mute  # a line that says nothing of a request takes the place of none that does
     timeless = frame["time"].isna().to_numpy() & ~bare & ~nameless
     count("line without a request_id", nameless)
     count("request without a time", timeless)

@@ -124,6 +124,15 @@ def _opened(path: Path, number: int, problems: Problems) -> tuple[Format | None,
     return kind, ((number, *placed) for placed in (_lines(path, problems) if held is None else held))
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file is read as lines of our own: not as another tool's, as a table or as one JSON value."""
+    if _packed(path) or path.suffix in (".parquet", ".csv") or _whole(path) is not None:
+        return False
+    _, first = next(_lines(path, Problems()), (0, None))
+    kind = None if first is None else sniffed(first)
+    return kind is not None and kind.name == OWN
+
+
 def _packed(path: Path) -> str:
     """What a file is compressed with, "" for nothing that is known."""
     with path.open("rb") as file:

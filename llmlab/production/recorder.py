@@ -6,7 +6,6 @@ the day. Personal data in its texts is looked for in a thread beside. Read the f
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import hmac
 import json
@@ -15,6 +14,7 @@ import math
 import os
 import queue
 import re
+import sys
 import threading
 import time
 import uuid
@@ -22,13 +22,12 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from numbers import Real
+from decimal import Decimal
+from multiprocessing.util import Finalize
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic_core import from_json
-
-from llmlab.base.documents import whole_file
 from llmlab.base.errors import CallTimeoutError
 from llmlab.base.private import (
     Secrets,
@@ -53,7 +52,8 @@ except ImportError:  # Windows: one process writes there, and nobody forgets mea
 SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
 WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
 LONGEST_ERROR_CHARS = 400
-_TEXTS = ("text", "inputs", "messages", "tool_calls", "steps", "error")
+_SHAPED = ("inputs", "messages", "tool_calls", "steps")  # of any shape: a JSON text in a line
+_TEXTS = ("text", "error", *_SHAPED)
 _log = logging.getLogger("llmlab")
 _Waiting: TypeAlias = "queue.SimpleQueue[dict[str, Any] | threading.Event]"  # an event is set when it is reached
 
@@ -90,12 +90,14 @@ class Open:
         self.request_id, self.outer, self.closed = request_id, outer, False
         self.line: dict[str, Any] = {"request_id": request_id, **known}
         self._began, self._steps = time.perf_counter(), list[dict[str, Any]]()  # a step per call
+        self._lock = threading.RLock()  # calls of one request may end in several threads
 
     def answer(self, generation: Generation | str, *, inputs: Mapping[str, Any] | None = None, **more: Any) -> None:
         """What an application answered, where no recorded client did; `more` are further fields of a line."""
-        if isinstance(generation, str):
+        if not isinstance(generation, Generation):
+            text = "" if generation is None else str(generation)  # an SDK's text of a tool call
             attempts = self.line.get("attempts", 1)
-            generation = Generation(text=generation, status="ok" if generation.strip() else "empty", attempts=attempts)
+            generation = Generation(text=text, status="ok" if text.strip() else "empty", attempts=attempts)
         self.line |= {**_known(self._answered(generation)), **more}
         if inputs is not None:
             self.line["inputs"] = inputs
@@ -105,19 +107,25 @@ class Open:
         if names:
             self.line["guards"] = [*self.line.get("guards", ()), *names]
 
-    def called(self, request: Request, generation: Generation, started: float) -> None:
-        """A call that was made for it; amounts of several add up, the last answer is the answer."""
+    def called(self, request: Request, generation: Generation, started: float) -> bool:
+        """A call that was made for it; amounts of several add up, the last answer is the answer. False once closed."""
+        with self._lock:
+            if not self.closed:
+                self._add(request, generation, started)
+            return not self.closed
+
+    def _add(self, request: Request, generation: Generation, started: float) -> None:
         line, answer = self.line, self._answered(generation)
-        step = {"name": str(request.model), "kind": "llm", "latency_s": generation.latency_s, "output": answer["text"]}
+        latency_s = _number(generation.latency_s)
+        step = {"name": str(request.model), "kind": "llm", "latency_s": latency_s, "output": answer["text"]}
         step |= {name: answer[name] for name in ("prompt_tokens", "completion_tokens", "error")}
         self._steps.append(step)
         if len(self._steps) > 1:
             for name in ("cost_usd", "prompt_tokens", "completion_tokens", "cached_tokens"):
-                before, now = line.pop(name, None), answer[name]
-                answer[name] = None if before is None or now is None else before + now
-            answer["attempts"] += line.get("attempts", 1) - 1
+                answer[name] = _sum(line.pop(name, None), answer[name])
+            answer["attempts"] = _sum(_sum(line.get("attempts", 1), -1), answer["attempts"])
         if generation.first_token_s is not None:
-            answer["first_token_s"] = round(started - self._began + generation.first_token_s, 6)
+            answer["first_token_s"] = round(started - self._began + float(generation.first_token_s), 6)
         about = request.about or {}
         answer |= {name: about[name] for name in ("inputs", "retrieved", "bundle") if about.get(name)}
         if "bundle" not in answer or answer["retrieved"]:  # nothing else can say what was sent
@@ -126,7 +134,8 @@ class Open:
 
     def ended(self, error: BaseException | None) -> dict[str, Any]:
         """The line of it, which nothing changes any more."""
-        self.closed, line = True, dict(self.line)
+        with self._lock:
+            self.closed, line = True, dict(self.line)
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
         if error is not None and not isinstance(error, GeneratorExit):
             failed = _generation_of(error)
@@ -145,12 +154,12 @@ class Open:
             "status": generation.status,
             "text": generation.text,
             "error": generation.error[:LONGEST_ERROR_CHARS],
-            "attempts": generation.attempts,
-            "cost_usd": None if generation.cost_usd is None else float(generation.cost_usd),
-            "first_token_s": generation.first_token_s,
-            "prompt_tokens": usage.input_tokens,
-            "completion_tokens": usage.output_tokens,
-            "cached_tokens": usage.cached_input_tokens,
+            "attempts": _number(generation.attempts),
+            "cost_usd": _number(generation.cost_usd),
+            "first_token_s": _number(generation.first_token_s),
+            "prompt_tokens": _number(usage.input_tokens),
+            "completion_tokens": _number(usage.output_tokens),
+            "cached_tokens": _number(usage.cached_input_tokens),
             "served_model": generation.served_model,
             "tool_calls": generation.tool_calls,
             "retrieved": [{"id": name, "score": None} for name in generation.retrieved] or None,
@@ -159,7 +168,21 @@ class Open:
 
 def _known(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of an answer: the rest stays as it was said before."""
-    return {k: value for k, value in answer.items() if value not in (None, "", ()) or k in ("text", "error")}
+    return {k: value for k, value in answer.items() if not _is_nothing(value) or k in ("text", "error")}
+
+
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, (str, tuple, list)) and not value)
+
+
+def _number(value: object) -> Any:
+    """As JSON has it; what is none becomes its text, which whoever reads it counts."""
+    return value if value is None or type(value) in (int, float) else _plain(value)
+
+
+def _sum(amount: Any, more: Any) -> Any:
+    """None where one of them is unknown."""
+    return amount + more if isinstance(amount, Real) and isinstance(more, Real) else None
 
 
 _current: ContextVar[Open | None] = ContextVar("request", default=None)
@@ -177,7 +200,8 @@ class Recorder:
     """Writes the requests of a service into daily files, a line each.
 
     Args:
-        folder: where `SERVICE-YYYY-MM-DD.jsonl` (the day in UTC) is appended to; made when it is missing.
+        folder: where `SERVICE-YYYY-MM-DD.jsonl` (the day in UTC) is appended to; made when it is missing. Where the
+            process goes later changes nothing.
         key: of the pseudonyms; by default the project's: `mlruns/pseudonyms.key`, which git ignores, made on first
             use and readable by its owner alone. Machines that share units must share the key.
         personal: what is done about personal data: "flag" writes a signal `personal` with the number of findings
@@ -186,13 +210,13 @@ class Recorder:
 
     Attributes:
         lost: lines that could not be written; `problem` says why the last one was.
-        unlooked: lines written without their texts, because too many waited to be looked through.
+        unlooked: lines written without their texts, because nobody was there or had time to look through them.
     """
 
     def __init__(
         self, folder: str | Path, *, service: str = "", key: bytes | None = None, personal: str | None = None
     ) -> None:
-        self.folder, self.service = located(folder), service
+        self.folder, self.service = located(folder).absolute(), service
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key = project_key(runs_folder()) if key is None else key
         self.personal = personal or pii_policy(project_root())
@@ -200,11 +224,18 @@ class Recorder:
             raise ValueError(f"personal == {personal!r}, must be flag, redact or refuse")
         self.lost, self.unlooked, self.problem = 0, 0, ""
         self._stem = re.sub(r"[^\w.-]", "_", service) or "requests"
-        self._file, self._day, self._lock, self._process = -1, "", threading.Lock(), os.getpid()
         self._secrets: tuple[float, Secrets] = (-math.inf, ())
-        self._looker: tuple[int, _Waiting] | None = None
+        self._file, self._day, self._opened = -1, "", (self.folder, os.stat_result(range(10)))
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """With no lock, file and thread: as a process begins, and one that is forked has none of its parent's."""
+        self._lock = threading.RLock()  # a generator that is collected in here may end its request in here
+        self._looker: _Waiting | None = None
         self._behind = False  # whether a line came since all were looked through
-        atexit.register(self._end)
+        self._close()
 
     def client(self, client: Client, *, request: Open | None = None) -> Client:
         """The client, each of whose answers is recorded: in the request around it, or as one of its own.
@@ -217,7 +248,7 @@ class Recorder:
 
     @contextlib.contextmanager
     def request(
-        self, *, unit: str = "", session: str = "", arm: Arm | None = None, request_id: str = "", **more: Any
+        self, *, unit: str = "", session: str = "", arm: Arm | None = None, request_id: str | None = "", **more: Any
     ) -> Iterator[Open]:
         """Around the answering of a request: one line at its end, whatever happens; an error inside goes on.
 
@@ -231,7 +262,8 @@ class Recorder:
         """
         known = {"time": _now(), "service": self.service, **more}
         known |= {"unit_id": self._pseudonym(unit), "session_id": self._pseudonym(session)}
-        opened = Open(str(request_id) or uuid.uuid4().hex, known, outer=open_request())
+        name = "" if request_id is None else str(request_id)
+        opened = Open(name or uuid.uuid4().hex, known, outer=open_request())
         if arm is not None:
             opened.line["bundle"] = arm.bundle.digest
             if arm.enrolled:
@@ -244,29 +276,31 @@ class Recorder:
             failed = error
             raise
         finally:
-            line = opened.ended(failed)
+            with self._counting():
+                self._put(opened.ended(failed))
             if _current.get() is opened:  # not in another context, nor where another request began meanwhile
                 _current.set(open_request())
-            self._put(line)
 
     def signal(self, request_id: str, **signals: float) -> None:
         """What came later about a request: `thumbs=0`, `regenerated=1`, `conversion=1`, a judge's score.
 
         Raises:
-            ValueError: a signal that is no finite number.
+            ValueError: no signal, one that is no finite number, or nobody's.
         """
+        if not signals or request_id is None or not str(request_id):
+            raise ValueError(f"signal({request_id!r}, ...) must name a request and a signal, such as thumbs=1")
         for name, value in signals.items():
-            if not isinstance(value, Real) or not math.isfinite(value):
+            if not isinstance(value, Real) or not abs(_number(value)) <= sys.float_info.max:
                 raise ValueError(f"{name} == {value!r}, must be a finite number")
-        told = {name: value if isinstance(value, int) else float(value) for name, value in signals.items()}
-        self._write({"request_id": request_id, "time": _now(), "signals": told})
+        told = {name: _number(value) for name, value in signals.items()}
+        self._write({"request_id": str(request_id), "time": _now(), "signals": told})
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Waits until all texts so far are looked through; False where that takes longer."""
-        if self._looker is None or self._looker[0] != os.getpid() or not self._behind:
+        if self._looker is None or not self._behind:
             return True
         self._behind, reached = False, threading.Event()
-        self._looker[1].put(reached)
+        self._looker.put(reached)
         if not reached.wait(timeout_s):
             self._behind = True
         return reached.is_set()
@@ -275,7 +309,7 @@ class Recorder:
         """At the end of the process: what there is no time left to look through is written without its texts."""
         if self.flush(2.0) or self._looker is None:
             return
-        n_before, waiting = self.unlooked, self._looker[1]
+        n_before, waiting = self.unlooked, self._looker
         with contextlib.suppress(queue.Empty):
             while True:
                 line = waiting.get_nowait()
@@ -295,25 +329,22 @@ class Recorder:
         self, opened: Open, call: Request, generation: Generation, started: float, *, error: Exception | None = None
     ) -> None:
         """A call told in its request's line; where that is written, in one of its own: same person, and in no arm."""
-        if not opened.closed:
-            opened.called(call, generation, started)
-            return
-        about = {name: opened.line[name] for name in ("service", "unit_id", "session_id")}
-        alone = Open(uuid.uuid4().hex, {"time": _now(), **about})
-        alone.called(call, generation, time.perf_counter())
-        alone.line["latency_s"] = generation.latency_s
-        self._put(alone.ended(error))
+        with self._counting():
+            if opened.called(call, generation, started):
+                return
+            about = {name: opened.line[name] for name in ("service", "unit_id", "session_id")}
+            alone = Open(uuid.uuid4().hex, {"time": _now(), **about})
+            alone.called(call, generation, time.perf_counter())
+            alone.line["latency_s"] = _number(generation.latency_s)
+            self._put(alone.ended(error))
 
     def _put(self, line: dict[str, Any]) -> None:
         """The line written now and looked through later, or the other way round where the policy says so."""
+        line = _settled(line)
         if self.personal == "flag":
             self._write(line)
-        try:
-            waiting = self._waiting()
-        except RuntimeError as error:  # no thread can be started any more
-            self._count(error)
-            return
-        if waiting.qsize() < WAITING_AT_MOST:
+        waiting = self._waiting()
+        if waiting is not None and waiting.qsize() < WAITING_AT_MOST:
             waiting.put(line)
             self._behind = True
             return
@@ -321,13 +352,16 @@ class Recorder:
         if self.personal != "flag":
             self._write(_without_texts(line))
 
-    def _waiting(self) -> _Waiting:
-        """The queue of the thread that looks for personal data; a forked process starts its own."""
-        if self._looker is None or self._looker[0] != os.getpid():
-            waiting: _Waiting = queue.SimpleQueue()
-            self._looker = (os.getpid(), waiting)
-            threading.Thread(target=self._look, args=(waiting,), name="llmlab-recorder", daemon=True).start()
-        return self._looker[1]
+    def _waiting(self) -> _Waiting | None:
+        """The queue of the thread that looks for personal data; None where no thread can be started any more."""
+        if self._looker is None:
+            with self._lock, contextlib.suppress(RuntimeError):
+                if self._looker is None:
+                    waiting: _Waiting = queue.SimpleQueue()
+                    threading.Thread(target=self._look, args=(waiting,), name="llmlab-recorder", daemon=True).start()
+                    Finalize(None, self._end, exitpriority=0)  # as `atexit`, which workers of multiprocessing skip
+                    self._looker = waiting
+        return self._looker
 
     def _look(self, waiting: _Waiting) -> None:
         while True:
@@ -343,10 +377,10 @@ class Recorder:
 
     def _looked_through(self, line: dict[str, Any]) -> None:
         if self.personal == "redact":
-            texts = {name: pseudonymised(line[name], key=self.key) for name in _TEXTS if name in line}
-            self._write({**line, **texts})
+            found = {name: json.loads(line[name]) if name in _SHAPED else line[name] for name in _TEXTS if name in line}
+            self._write(_settled({**line, **{name: pseudonymised(of, key=self.key) for name, of in found.items()}}))
             return
-        n_personal = sum(find_pii(json.dumps([line[name] for name in _TEXTS if name in line], default=str)).values())
+        n_personal = sum(find_pii("\n".join(str(line[name]) for name in _TEXTS if name in line)).values())
         if self.personal == "refuse":
             self._write(_without_texts(line) if n_personal else line)
         elif n_personal:
@@ -354,56 +388,96 @@ class Recorder:
 
     def _write(self, line: dict[str, Any]) -> None:
         """One line appended; what cannot be written is counted, and never raised into a request."""
-        try:
+        with self._counting():
             now = time.monotonic()
             if now - self._secrets[0] > SECRETS_FOR_S:
                 self._secrets = (now, secrets_now())
             coded = _coded(line, self._secrets[1]).encode("utf-8", "replace") + b"\n"
-            if self._process != os.getpid():  # a forked one: the lock may be held by a thread that is not here
-                self._lock, self._file = threading.Lock(), -1
-                self._process = os.getpid()  # last, for another thread takes the lock once it sees this
             with self._lock:
                 self._append(coded)
-        except Exception as error:  # noqa: BLE001  # a value may break in any way as it becomes text
-            self._count(error)
 
     def _append(self, coded: bytes) -> None:
-        file = self._locked(time.strftime("%Y-%m-%d", time.gmtime()))
-        try:
-            if os.fstat(file).st_size:
-                os.lseek(file, -1, os.SEEK_END)
-                if os.read(file, 1) != b"\n":  # the last line was cut short, by whichever process
-                    coded = b"\n" + coded
-            is_torn = os.write(file, coded) < len(coded)
-        finally:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_UN)
-        if is_torn:
+        """The line in one write, which O_APPEND keeps apart from those of other processes."""
+        with self._locked(alone=False) as file:
+            is_cut = _is_cut(file)
+            n_written = 0 if is_cut else os.write(file, coded)
+        if is_cut:  # the last line was cut short, or another process is writing it: not where nobody else writes
+            with self._locked(alone=True) as file:
+                coded = b"\n" + coded if _is_cut(file) else coded
+                n_written = os.write(file, coded)
+        if n_written < len(coded):
             raise OSError("a line was cut short: the disk is full")
 
-    def _locked(self, day: str) -> int:
-        """The file of the day, which `forget` may not replace meanwhile; opened anew where it has."""
-        while True:
-            if self._file < 0 or day != self._day:
-                if self._file >= 0:
-                    os.close(self._file)
-                    self._file = -1
-                path = self.folder / f"{self._stem}-{day}.jsonl"
-                self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_RDWR, 0o600)
-                self._day = day
-            if fcntl is None:
-                return self._file
-            # Shared, since O_APPEND keeps the lines of several writers apart; only `forget` locks them out (LOCK_EX).
-            fcntl.flock(self._file, fcntl.LOCK_SH)
-            # Without a link it was replaced between open and lock: a line written to it would be gone.
-            if os.fstat(self._file).st_nlink:
-                return self._file
-            self._day = ""
+    @contextlib.contextmanager
+    def _locked(self, *, alone: bool) -> Iterator[int]:
+        """The file of the day, which `forget` may not replace meanwhile; opened anew where it is another by now."""
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        try:
+            while self._file < 0 or day != self._day or not is_held(self._file, self._opened, alone=alone):
+                self._close()
+                self._day, path = day, self.folder / f"{self._stem}-{day}.jsonl"
+                self._file = _opened(path)
+                self._opened = (path, os.fstat(self._file))
+            yield self._file
+        except OSError:
+            self._close()  # the next line may find a better one
+            raise
+        finally:
+            if fcntl is not None and self._file >= 0:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1  # in this order: a forked process must not close it for another
+        if file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(file)
+
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Around what may fail in a request: a value may break in any way as it becomes text."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # counted and told once, for it must not end a request
+            self._count(error)
 
     def _count(self, error: Exception) -> None:
         if not self.lost:
-            _log.warning("a request could not be recorded in %s (told once): %s", self.folder, excerpt(str(error)))
-        self.lost, self.problem = self.lost + 1, excerpt(str(error))
+            _log.warning("a request could not be recorded in %s (told once): %s", self.folder, _said(error))
+        self.lost, self.problem = self.lost + 1, _said(error)
+
+
+def _opened(path: Path) -> int:
+    """The file to append to, readable by its owner alone; in a new folder where that was removed."""
+    flags = os.O_APPEND | os.O_CREAT | os.O_RDWR
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def is_held(file: int, opened: tuple[Path, os.stat_result], *, alone: bool) -> bool:
+    """Locks a file, shared or alone; False, and unlocked, where another one is by now at the path it was opened by."""
+    if fcntl is None:
+        return True
+    fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    path, status = opened
+    try:
+        is_there = os.path.samestat(status, path.stat())
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        fcntl.flock(file, fcntl.LOCK_UN)
+    return is_there
+
+
+def _is_cut(file: int) -> bool:
+    """Whether the last line has no end."""
+    try:
+        os.lseek(file, -1, os.SEEK_END)
+    except OSError:  # nothing is in it
+        return False
+    return os.read(file, 1) != b"\n"
 
 
 class _Recorded:
@@ -443,67 +517,31 @@ def pseudonym(identifier: str, *, key: bytes) -> str:
     return identifier and hmac.new(key, identifier.encode("utf-8", "surrogatepass"), "sha256").hexdigest()[:16]
 
 
-def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
-    """Deletes every line about a person, signals included: how many went. Each file is replaced whole or not at all.
-
-    Args:
-        folder: of the trace files (*.jsonl).
-        unit: as the service calls the person, or the pseudonym in the files.
-        key: of the pseudonyms, by default the project's.
-    """
-    if not unit:
-        raise ValueError("unit == '', must name somebody: lines of nobody are nobody's to delete")
-    unit = str(unit)
-    mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
-    files = sorted(located(folder).rglob("*.jsonl"))
-    requests: set[str] = set()
-    for path in files:
-        with path.open("rb") as file:
-            requests |= {str(row["request_id"]) for row in map(_parsed, file) if row.get("unit_id") in mine}
-    return sum(_without(path, requests) for path in files) if requests else 0
-
-
-def _parsed(line: bytes) -> Mapping[str, Any]:
-    """The object of a line; nothing of one that is torn: it names nobody that could be read."""
-    try:
-        row = from_json(line)
-    except ValueError:
-        return {}
-    return row if isinstance(row, dict) and isinstance(row.get("request_id"), (str, int)) else {}
-
-
-def _without(path: Path, requests: set[str]) -> int:
-    """How many lines of these requests the file had, which is without them now; writers wait, and go on in it."""
-    gone = 0
-    with path.open("rb") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with whole_file(path) as part, part.open("wb") as kept:
-            part.chmod(path.stat().st_mode)
-            for line in file:
-                if str(_parsed(line).get("request_id", "")) in requests:
-                    gone += 1
-                else:
-                    kept.write(line)
-            kept.flush()
-            # On disk before it takes the old file's name: a crash must not leave an empty file in its place.
-            os.fsync(kept.fileno())
-    return gone
-
-
 def _coded(line: Mapping[str, Any], secrets: Secrets) -> str:
-    """The line as JSON without keys; what may have any shape as a JSON text in it, in which keys look otherwise.
-
-    Pictures and files inside are named by kind and size.
-    """
-    shaped = (name for name in ("inputs", "messages", "tool_calls", "steps") if line.get(name))
-    free = {name: scrub(short_media(_JSON.encode(line[name])), secrets=secrets) for name in shaped}
+    """The line (as `_settled`) as JSON without keys, which look otherwise in a JSON text inside."""
+    free = {name: scrub(line[name], secrets=secrets) for name in _SHAPED if name in line}
     texts = {name: line[name] for name in ("text", "error") if line.get(name)}
     free = {name: without_any_keys(text) for name, text in (*free.items(), *texts.items())}
     return scrub(_JSON.encode({**line, **free}), secrets=secrets)
 
 
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+def _settled(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line with a JSON text of what may have any shape, which the service may change from now on.
+
+    Pictures and files inside are named by kind and size.
+    """
+    shaped = {name: short_media(_JSON.encode(line[name])) for name in _SHAPED if line.get(name)}
+    return {name: value for name, value in line.items() if name not in _SHAPED} | shaped
+
+
+def _plain(value: object) -> Any:
+    """What JSON has for a value of another library: its numbers as numbers, anything else as its text."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, (Real, Decimal)) else str(value)
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _now() -> str:
@@ -513,9 +551,16 @@ def _now() -> str:
 def _generation_of(error: BaseException) -> dict[str, Any]:
     return {
         "status": "timeout" if isinstance(error, (CallTimeoutError, TimeoutError)) else "error",
-        "error": excerpt(str(error)) or type(error).__name__,
+        "error": _said(error),
         "attempts": getattr(error, "attempts", 1),
     }
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return excerpt(str(error)) or type(error).__name__
+    except Exception:  # noqa: BLE001  # an SDK's error may break as it becomes text
+        return type(error).__name__
 
 
 def _without_texts(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,27 +1,36 @@
-"""What users asked and got, all requests together.
+"""What users asked and got, all requests together; and how a person is forgotten.
 
 `Traces` is to production what `Results` is to a run: one frame with a row per request, and what was wrong with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from pydantic_core import from_json
 
-from llmlab.base.errors import DataError
+from llmlab.base.documents import whole_file
+from llmlab.base.errors import DataError, FileRuleError, LlmlabError
 from llmlab.base.numbers import counted
-from llmlab.base.project import aware
+from llmlab.base.private import project_key
+from llmlab.base.project import aware, located, runs_folder
 from llmlab.bundle.bundle import Bundle
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.production.harvest import Harvest, harvested
 from llmlab.production.lines import SIGNAL, Trace, trace_of, with_signals
-from llmlab.production.reading import from_files, from_objects, from_table
+from llmlab.production.reading import ENDINGS, from_files, from_objects, from_table, is_ours
+from llmlab.production.recorder import is_held, pseudonym
 from llmlab.production.service_metrics import Figures, figures_of
 from llmlab.tracking.reports import read_traces
 
@@ -188,3 +197,105 @@ class Traces(Shown):
     def wrong(self) -> list[str]:
         """What was wrong with the files, and how much of it, as notes."""
         return [f"{row['problem']}: {row['count']:,}" for row in self.problems.rows]
+
+
+def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
+    """Deletes every line about a person, signals included: how many went. Each file is replaced whole or not at all.
+
+    Args:
+        folder: of the trace files; whose lines are the recorder's lose those of the person, others are looked into.
+        unit: as the service calls the person, or the pseudonym in the files.
+        key: of the pseudonyms, by default the project's.
+
+    Raises:
+        FileRuleError: no such folder.
+        DataError: other files (Parquet, CSV, compressed, of other tools) still hold the person, or cannot be looked
+            into; what could be deleted is deleted all the same.
+    """
+    if unit is None or not (unit := str(unit)):
+        raise ValueError(f"unit == {unit!r}, must name somebody: lines of nobody are nobody's to delete")
+    if not (folder := located(folder)).is_dir():
+        raise FileRuleError("is no folder, so nobody can be forgotten there", path=folder)
+    mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
+    named = [path for path in sorted(folder.rglob("*")) if {*path.suffixes} & {*ENDINGS} and path.suffix != ".part"]
+    files = [path for path in named if path.is_file() and path.stat().st_size]
+    ours = [path for path in files if is_ours(path)]
+    requests, left = set[str](), list[str]()
+    for path in files:
+        theirs, why = _requests_in(path, mine) if path in ours else _requests_elsewhere(path, mine)
+        requests |= theirs
+        left += [f"{path} ({why})"] if why else []
+    torn = re.compile("|".join(rf'"unit_id": ?{re.escape(json.dumps(name, ensure_ascii=False))}' for name in mine))
+
+    def is_theirs(line: bytes) -> bool:
+        row = _parsed(line)
+        if not row:
+            return torn.search(line.decode("utf-8", "replace")) is not None
+        return _text(row, "unit_id") in mine or _text(row, "request_id") in requests
+
+    gone = sum(_without(path, is_theirs) for path in ours)
+    if left:
+        raise DataError(
+            f"{counted(gone, 'line')} deleted, but the person is not forgotten: delete their rows in these files, or "
+            f"write them as JSON lines and forget again: {'; '.join(left)}"
+        )
+    return gone
+
+
+def _requests_in(path: Path, mine: set[str]) -> tuple[set[str], str]:
+    """The ids of a person's requests in lines of ours, and why some stay there: none does."""
+    with path.open("rb") as file:
+        return {_text(row, "request_id") for row in map(_parsed, file) if _text(row, "unit_id") in mine} - {""}, ""
+
+
+def _requests_elsewhere(path: Path, mine: set[str]) -> tuple[set[str], str]:
+    """Those in a file of another format, which is left as it is, and why some stay there, "" for none."""
+    try:
+        frame = from_files([path])[0]
+    except LlmlabError as error:
+        return set(), error.rule if isinstance(error, FileRuleError) else str(error)
+    theirs = frame.loc[frame["unit_id"].isin(mine), "request_id"]
+    return set(theirs), f"still {counted(len(theirs), 'request')} of theirs" if len(theirs) else ""
+
+
+def _parsed(line: bytes) -> Mapping[str, Any]:
+    """The object of a line; nothing of one that is torn."""
+    try:
+        row = from_json(line.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    """A field as `load` reads it, "" where there is none."""
+    return "" if (value := row.get(name)) is None else str(value)
+
+
+def _without(path: Path, is_theirs: Callable[[bytes], bool]) -> int:
+    """How many such lines the file had, which is without them now; writers wait, and go on in it."""
+    with contextlib.suppress(FileNotFoundError):  # who keeps traces for some days has deleted it meanwhile
+        while True:
+            with path.open("rb") as file:
+                if not is_held(file.fileno(), (path, os.fstat(file.fileno())), alone=True):
+                    continue
+                for left in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.part"):
+                    left.unlink()  # whoever wrote it was killed, for the file is ours alone now
+                if gone := sum(map(is_theirs, file)):
+                    file.seek(0)
+                    _replace(path, (line for line in file if not is_theirs(line)))
+                return gone
+    return 0
+
+
+def _replace(path: Path, lines: Iterable[bytes]) -> None:
+    """The file with these lines alone, of the same owner and as readable as it was."""
+    with whole_file(path) as part, part.open("wb") as kept:
+        before = path.stat()
+        part.chmod(before.st_mode)
+        if hasattr(os, "chown"):  # else a service could not go on in a file that root replaced
+            os.chown(part, before.st_uid, before.st_gid)
+        kept.writelines(lines)
+        kept.flush()
+        # On disk before it takes the old file's name: a crash must not leave an empty file in its place.
+        os.fsync(kept.fileno())

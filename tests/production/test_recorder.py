@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import json
+import multiprocessing
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import llmlab as ll
 from llmlab import production
 from llmlab.base.errors import PromptError, TransportError
 from llmlab.base.private import project_key
+from llmlab.clients.base import Usage
 from llmlab.production.recorder import pseudonym
 from llmlab.production.rollout import Arm
 
@@ -83,6 +86,24 @@ def test_calls_of_one_request_add_up_and_an_application_says_what_it_knows(tmp_p
     assert [step.output for step in both.steps] == ["yes", "yes"]
     assert both.guards == ("no_pii",)
     assert (app.answer.text, app.inputs) == ("No client was asked.", {"question": "c"})
+
+
+def test_calls_of_one_request_add_up_over_threads(tmp_path):
+    """However often they take turns."""
+    recorded, call = recorder(tmp_path), BUNDLE.request(question="?")
+    answer = ll.Generation(text="yes", usage=Usage(input_tokens=1, output_tokens=1))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            with recorded.request() as request, ThreadPoolExecutor(8) as pool:
+                for _ in range(100):
+                    pool.submit(request.called, call, answer, time.perf_counter())
+                pool.shutdown()
+    finally:
+        sys.setswitchinterval(interval)
+    told = [(trace.answer.usage.input_tokens, len(trace.steps)) for trace in ll.Traces.load(tmp_path)]
+    assert told == [(100, 100)] * 20
 
 
 def test_an_error_is_recorded_and_goes_on(tmp_path):
@@ -348,45 +369,192 @@ def test_a_signal_is_a_finite_number(tmp_path):
     assert json.loads(path.read_text())["signals"] == {"thumbs": 1.0, "judge": 0.5}
 
 
-def test_a_person_is_forgotten_by_their_name_signals_included(tmp_path):
-    """Everybody else's lines stay as they were, byte by byte; a recorder goes on in the new file."""
+@pytest.mark.parametrize("of", [{}, {"thumbs": None}, {"thumbs": 10**400}, {"thumbs": "1"}])
+def test_a_signal_that_says_nothing_is_refused(tmp_path, of):
+    with pytest.raises(ValueError, match="thumbs"):
+        recorder(tmp_path).signal("r1", **of)
+    with pytest.raises(ValueError, match="request"):
+        recorder(tmp_path).signal("", thumbs=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("signals", [{}, {"thumbs": None}])
+def test_a_signal_without_a_value_never_takes_the_place_of_its_request(tmp_path, signals):
+    """As an earlier version wrote it, or another service writes it; it is counted."""
     recorded = recorder(tmp_path)
-    with recorded.request(unit="anna") as hers:
-        pass
-    with recorded.request(unit="ben"):
-        pass
-    recorded.signal(hers.request_id, thumbs=1)
+    with recorded.request(unit="anna") as request:
+        request.answer("yes")
     (path,) = tmp_path.iterdir()
-    kept = path.read_bytes().splitlines(keepends=True)[1]
-    assert production.forget(tmp_path, "anna", key=KEY) == 2
-    assert path.read_bytes() == kept
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert production.forget(tmp_path, "anna", key=KEY) == 0
-    with recorded.request(unit="carl"):
-        pass
-    assert len(path.read_bytes().splitlines()) == 2
-    with path.open("a") as file:  # of a writer that counts its requests
-        file.write(json.dumps({"request_id": 7, "unit_id": pseudonym("dora", key=KEY)}) + "\n")
-    assert production.forget(tmp_path, "dora", key=KEY) == 1
+    with path.open("a") as file:
+        late = {"request_id": request.request_id, "time": "2100-01-01T00:00:00Z", "signals": signals}
+        file.write(json.dumps(late) + "\n")
+    traces = ll.Traces.load(tmp_path)
+    assert [(trace.answer.text, trace.unit_id) for trace in traces] == [("yes", pseudonym("anna", key=KEY))]
+    assert [(row["problem"], row["count"]) for row in traces.problems.rows] == [("signal without a value", 1)]
 
 
-def test_nothing_is_lost_while_people_are_forgotten(tmp_path):
-    """Writers in other threads wait for the new file."""
-    recorded = [recorder(tmp_path) for _ in range(2)]
+def test_numbers_of_numpy_are_numbers_and_what_is_none_is_unknown(tmp_path):
+    """In what an application answers and in what a client gives, whose amounts add up."""
+    recorded = recorder(tmp_path)
+    usage = Usage(input_tokens=np.int64(5), output_tokens="six", cached_input_tokens=np.array([1, 2]))
+    seconds = {"latency_s": np.float32(0.5), "first_token_s": np.float32(0.25)}
+    generation = ll.Generation(text="yes", usage=usage, attempts=np.int64(2), **seconds)
+    with recorded.request(context_tokens=np.int32(8)) as request:
+        request.answer(generation, inputs={"k": np.int64(3)})
+    with recorded.request() as request:
+        for _ in range(2):
+            request.called(BUNDLE.request(question="?"), generation, time.perf_counter())
+    one, two = traces = ll.Traces.load(tmp_path)
+    assert traces.frame["context_tokens"].tolist()[0] == 8
+    assert (one.answer.usage.input_tokens, one.answer.attempts, one.inputs) == (5, 2, {"k": 3})
+    assert (two.answer.usage.input_tokens, two.answer.attempts) == (10, 3)
+    assert two.answer.usage.output_tokens is None
+    assert [step.latency_s for step in two.steps] == [0.5, 0.5]
+    assert recorded.lost == 0
 
-    def write(mine):
-        for i in range(300):
-            with mine.request(unit=f"u{i % 3}"):
-                pass
 
-    threads = [threading.Thread(target=write, args=(mine,)) for mine in recorded]
-    for thread in threads:
-        thread.start()
-    gone = 0
-    while any(thread.is_alive() for thread in threads):
-        gone += production.forget(tmp_path, "u0", key=KEY)
-    gone += production.forget(tmp_path, "u0", key=KEY)
-    assert (gone, len(ll.Traces.load(tmp_path))) == (200, 400)
+def test_nothing_odd_is_raised_into_a_request(tmp_path):
+    """No answer, an answer that is none, an error without a text, and no id: they are told, or recorded."""
+
+    class WordlessError(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    class Odd:
+        fingerprint = "odd"
+
+        async def complete(self, request):
+            if request.messages[-1]["content"] == "plain":
+                return "plain"
+            raise WordlessError
+
+    recorded = recorder(tmp_path)
+    client = recorded.client(Odd())
+    with recorded.request(request_id=None) as first, recorded.request(request_id=None) as second:
+        second.answer(None)
+    assert asked(client, "plain") == "plain"
+    assert (recorded.lost, "steps" in recorded.problem) == (1, True)
+    with pytest.raises(WordlessError):
+        asked(client)
+    with pytest.raises(WordlessError), recorded.request():
+        raise WordlessError
+    frame = ll.Traces.load(tmp_path).frame
+    assert first.request_id != second.request_id
+    assert sorted(frame["status"]) == ["empty", "error", "error", "ok", "ok"]
+    assert frame["error_code"].dropna()[lambda codes: codes != ""].tolist() == ["WordlessError"] * 2
+
+
+def test_a_recorder_stays_in_its_folder_wherever_the_process_goes(tmp_path, monkeypatch):
+    """A day later too; a folder that somebody removed is made again."""
+    monkeypatch.chdir(tmp_path)
+    recorded = recorder("traces")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for _ in range(2):
+        with recorded.request():
+            pass
+        assert len(ll.Traces.load(tmp_path / "traces")) == 1
+        shutil.rmtree(tmp_path / "traces")
+    assert (recorded.lost, list(Path().iterdir())) == (0, [])
+
+
+def test_what_a_service_changes_later_is_not_what_it_asked(tmp_path, monkeypatch):
+    """A history that goes on, while its first request still waits to be looked through."""
+    looked, ready = production.recorder.pseudonymised, threading.Event()
+
+    def slowly(value, *, key):
+        ready.wait(10)
+        return looked(value, key=key)
+
+    monkeypatch.setattr(production.recorder, "pseudonymised", slowly)
+    recorded, history = recorder(tmp_path, personal="redact"), ["one"]
+    with recorded.request() as request:
+        request.answer("yes", inputs={"history": history})
+    history.append("two")
+    ready.set()
+    assert recorded.flush()
+    (trace,) = ll.Traces.load(tmp_path)
+    assert trace.inputs == {"history": ["one"]}
+
+
+def test_a_request_that_ends_while_another_is_written_stops_nobody(tmp_path, monkeypatch):
+    """A generator that is collected just then, in the very thread that writes."""
+    recorded, write = recorder(tmp_path), os.write
+
+    def stream():
+        with recorded.request(unit="anna"):
+            yield
+
+    def writes(file, data):
+        if left:
+            left.pop().close()
+        return write(file, data)
+
+    def serve():
+        with recorded.request(unit="ben"):
+            pass
+
+    left = [stream()]
+    next(left[0])
+    monkeypatch.setattr(os, "write", writes)
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(ll.Traces.load(tmp_path)) == 2
+
+
+def test_where_no_thread_can_be_started_lines_are_written_without_texts(tmp_path, monkeypatch):
+    def none_left(thread):
+        raise RuntimeError("can't start new thread")
+
+    recorded, client = answering(tmp_path, personal="redact")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        asyncio.run(client.complete(BUNDLE.request(question="?")))
+    asked(client)
+    assert recorded.flush()
+    assert [trace.answer.text for trace in ll.Traces.load(tmp_path)] == ["", "yes"]
+    assert (recorded.lost, recorded.unlooked) == (0, 1)
+
+
+def test_forked_workers_lose_no_line_and_double_none(tmp_path):
+    """Recorded in the parent before and meanwhile, and in workers of multiprocessing, which skip `atexit`."""
+    recorded = recorder(tmp_path, personal="redact")
+
+    def work(who):
+        for i in range(50):
+            with recorded.request(request_id=f"{who}-{i}") as request:
+                request.answer("Call +49 30 1234567. " * 50)
+
+    work("before")
+    workers = [multiprocessing.get_context("fork").Process(target=work, args=(f"worker{k}",)) for k in range(2)]
+    for worker in workers:
+        worker.start()
+    work("meanwhile")
+    for worker in workers:
+        worker.join()
+    assert recorded.flush(60)
+    traces = ll.Traces.load(tmp_path)
+    assert (len(traces), traces.problems.rows, [worker.exitcode for worker in workers]) == (200, (), [0, 0])
+
+
+WRITES = """
+import sys, llmlab as ll
+recorder = ll.Recorder(sys.argv[1], key=b"k" * 32, personal="flag")
+for i in range(100):
+    with recorder.request() as request:
+        request.answer("w " * 100_000)
+"""
+
+
+def test_lines_of_processes_that_write_at_once_follow_each_other(tmp_path):
+    """Whoever sees a line that is just being written takes it for no torn one: of 2,000 such lines 97 were blank."""
+    several = [subprocess.Popen([sys.executable, "-c", WRITES, str(tmp_path)]) for _ in range(4)]
+    assert [process.wait() for process in several] == [0] * 4
+    (path,) = tmp_path.iterdir()
+    lines = path.read_bytes().split(b"\n")[:-1]
+    assert (len(lines), lines.count(b"")) == (400, 0)
 
 
 def test_waiting_for_no_time_is_enough_where_nothing_waits(tmp_path):
