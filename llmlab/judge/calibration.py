@@ -37,7 +37,8 @@ class VerdictGroup(Shown):
 
     Attributes:
         group: what it was split by, such as {"judge": "GPT-4"}.
-        n, missing: pairs that people decided, and of them without a judge's verdict in some order.
+        n: people's decisions on pairs; several of one pair where several people labelled it.
+        missing: pairs (each once) without a judge's verdict in some order.
         human_ties, unlabelled: pairs that people held to be equal (in `kappa_both` only), and those without a label.
         position: accuracy in each order and in both, consistency, first against second.
         kappa: of the verdicts in order 1 (labels 1, 2, tie), with a bootstrap interval.
@@ -90,7 +91,8 @@ class VerdictGroup(Shown):
         return [
             {
                 **self.group,
-                "pairs": self.n,
+                "pairs": place.n,
+                **({"labels": self.n} if self.n != place.n else {}),
                 **({"clusters": self.clusters} if self.clusters else {}),
                 "right in both orders": _interval(place.accuracy_both),
                 "consistent": _interval(place.consistency),
@@ -100,6 +102,7 @@ class VerdictGroup(Shown):
                 "length slope": _interval(self.length),
                 **({"own answers": _interval(self.own)} if self.own is not None else {}),
                 "missing": self.missing,
+                "human ties": self.human_ties,
                 "unlabelled": self.unlabelled,
             }
         ]
@@ -108,7 +111,10 @@ class VerdictGroup(Shown):
     def sentences(self) -> tuple[str, ...]:
         """What the figures mean."""
         slopes = [slope._sentence() for slope in (self.length, self.own) if slope is not None]
-        return (self.position._sentence(), *slopes, as_sentences(self.kappa_both.notes))
+        place = self.position._sentence()
+        if self.missing == self.position.n:
+            place = "No pair has a verdict of the judge in both orders: nothing is known of its taste for a position."
+        return (place, *slopes, as_sentences(self.kappa_both.notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -186,7 +192,9 @@ class ScoreGroup(Shown):
                 "no better than chance (AUC 0.50), and only people's labels say anything here.",
             )
         leaning = "The judge is not shown to be more lenient or stricter than people."
-        if way := _direction(self.leaning, "more lenient", "stricter"):
+        if self.leaning.value is None:
+            leaning = as_sentences(self.leaning.notes)
+        elif way := _direction(self.leaning, "more lenient", "stricter"):
             leaning = f"The judge is {way} than people by {abs(self.leaning.value or 0):.2g}."
         way = _direction(self.length, "long", "short")
         favours = f"It favours {way} answers beyond what people do." if way else ""
@@ -501,9 +509,10 @@ def _figures(calibration: Calibration) -> dict[str, Measured]:
         measured |= {"kappa": group.kappa_both, "flip_rate": flip_rate, "accuracy_both": group.position.accuracy_both}
     else:
         measured |= {"kappa": group.kappa, "agreement": group.agreement, "leaning": group.leaning}
-    return {name: _measured(figure) for name, figure in measured.items() if figure is not None}
+    return {name: _measured(figure, labels=group.n) for name, figure in measured.items() if figure is not None}
 
 
-def _measured(figure: Estimate | BiasSlope) -> Measured:
+def _measured(figure: Estimate | BiasSlope, *, labels: int) -> Measured:
     note = "; ".join(figure.notes) if isinstance(figure, Estimate) else figure.note
-    return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=figure.n, note=note)
+    n = min(figure.n, labels) if isinstance(figure, BiasSlope) else figure.n  # a slope counts both orders of a pair
+    return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=n, note=note)

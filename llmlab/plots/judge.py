@@ -70,7 +70,7 @@ def swap_consistency(calibration: Calibration) -> Picture:
     axes.set_xlabel("% of pairs, with 95% intervals")
     outcomes = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
     alt = f"Swap consistency of {place.n:,} pairs: {outcomes}."
-    return titled(figure, place._sentence().rstrip("."), alt=alt)
+    return titled(figure, group.sentences[0].rstrip("."), alt=alt)
 
 
 @styled()
