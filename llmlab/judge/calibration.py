@@ -12,7 +12,7 @@ import numpy as np
 
 from llmlab.base.cells import as_sentences, plain
 from llmlab.base.errors import DataError, FloatingModelError
-from llmlab.base.numbers import Interval, p_text
+from llmlab.base.numbers import Interval, counted, p_text
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown
 from llmlab.gate.passport import JudgePassport, Limit, Measured
@@ -284,11 +284,14 @@ class Corrected(Shown):
         by_variant: the mean by PPI++.
         by_rates: where the scale has two levels and the labels were chosen evenly, the share that passes by
             Rogan-Gladen with Lee's interval; its value is None where the judge is not shown to know passes from fails.
+            Empty where labellers disagree: the mean of a pass and a fail is neither.
+        notes: why a figure is left out.
     """
 
     metric: str
     by_variant: Mapping[str, Correction]
     by_rates: Mapping[str, Correction] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, variant: str) -> Correction:
         return self.by_variant[variant]
@@ -309,7 +312,9 @@ class Corrected(Shown):
 
     def _sentence(self) -> str:
         every = [*self.by_variant.values(), *self.by_rates.values()]
-        notes = dict.fromkeys(note for estimate in every for note in estimate.corrected.notes)
+        notes = dict.fromkeys(note for estimate in every for note in estimate.corrected.notes) | dict.fromkeys(
+            self.notes
+        )
         rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
         sentences = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
         return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
@@ -413,7 +418,11 @@ def corrected(results: Results, metric: str, labels: Labels | None = None, *, le
     """
     scores = _labelled(results, labels, metric)
     means = {variant: scores.mean(variant, level=level) for variant in results.variants}
-    return Corrected(metric=metric, by_variant=means, by_rates=scores.rates(level=level))
+    by_rates = scores.rates(level=level)
+    if by_rates and (split := int((scores.answers["human"].dropna() % 1 > 0).sum())):
+        note = f"Error rates are left out: people disagree on {counted(split, 'answer')}, which neither pass nor fail"
+        return Corrected(metric=metric, by_variant=means, notes=(note,))
+    return Corrected(metric=metric, by_variant=means, by_rates=by_rates)
 
 
 def corrected_difference(
@@ -453,7 +462,7 @@ def corrected_rate(
 ) -> Correction:
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 
-    An answer passes from the level `passes_from`. For a variant's level, never for a difference of two; DataError where
+    An answer passes where the mean of its labellers reaches `passes_from`. For a variant's level, never for a difference of two; DataError where
     cases have different weights (`LabelledScores.rate`).
 
     >>> from llmlab.simulate import judged_results
