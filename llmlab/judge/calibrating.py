@@ -1,7 +1,8 @@
 """How far a judge can be trusted: its verdicts against people's, and what else moves it.
 
 `calibrate_verdicts` and `calibrate_scores` take any table of verdicts that exist; `labels.calibrate` takes labels and
-judged results. A tie or a missing verdict is not right and stays in n; missing ones are counted too.
+judged results. A tie or a missing verdict on a pair is not right and stays in n; a missing score is left out. Both are
+counted.
 """
 
 from __future__ import annotations

@@ -312,12 +312,10 @@ class Corrected(Shown):
 
     def _sentence(self) -> str:
         every = [*self.by_variant.values(), *self.by_rates.values()]
-        notes = dict.fromkeys(note for estimate in every for note in estimate.corrected.notes) | dict.fromkeys(
-            self.notes
-        )
+        notes = dict.fromkeys([*(note for estimate in every for note in estimate.corrected.notes), *self.notes])
         rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
         sentences = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
-        return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
+        return as_sentences(sentences)
 
 
 def passport(
@@ -326,7 +324,8 @@ def passport(
     """The passport that a calibration deserves; where a limit is failed, `valid` says which and by how much.
 
     Figures of grades: kappa, agreement, leaning, length_slope. Of preferences: kappa (of the verdict by rule),
-    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope.
+    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope. A figure that has no
+    honest interval, of fewer than ten independent items, is undefined, and keeps no limit.
 
     Args:
         now: the moment it is made, with its time zone.
@@ -462,8 +461,8 @@ def corrected_rate(
 ) -> Correction:
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 
-    An answer passes where the mean of its labellers reaches `passes_from`. For a variant's level, never for a difference of two; DataError where
-    cases have different weights (`LabelledScores.rate`).
+    An answer passes where the mean of its labellers reaches `passes_from`. For a variant's level, never for a
+    difference of two; DataError where cases have different weights (`LabelledScores.rate`).
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
@@ -524,4 +523,5 @@ def _figures(calibration: Calibration) -> dict[str, Measured]:
 def _measured(figure: Estimate | BiasSlope, *, labels: int) -> Measured:
     note = "; ".join(figure.notes) if isinstance(figure, Estimate) else figure.note
     n = min(figure.n, labels) if isinstance(figure, BiasSlope) else figure.n  # a slope counts both orders of a pair
-    return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=n, note=note)
+    value = None if figure.low is None else figure.value  # five labels that agree are no kappa of 1
+    return Measured(value=value, low=figure.low, high=figure.high, level=figure.level, n=n, note=note)

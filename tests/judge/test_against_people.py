@@ -354,3 +354,16 @@ def test_error_rates_are_left_out_where_people_disagree(tmp_path):
     found = ll.judge.corrected(results, "right", Labels((*alike, *split)))
     assert not found.by_rates
     assert "people disagree on 10 answers" in str(found)
+
+
+def test_five_labels_that_agree_are_no_passport(tmp_path):
+    """Kappa is 1 and has no honest interval: nothing may be decided on it."""
+    texts, labels = many(9)
+    exact = Labels(
+        tuple(one.model_copy(update={"value": int(text[0])}) for one, text in zip(labels, texts, strict=True))
+    )
+    judge = ll.judge.Judge.pointwise("correctness", model=MODEL)
+    results = judged({"v1": texts}, judge, tmp_path)
+    found = ll.judge.passport(judge.calibrate(exact, results), now=NOW)
+    check = found.valid(NOW, judge.digest)
+    assert check.failures == ("kappa is undefined (9 independent items: there is no honest interval)",)
