@@ -198,7 +198,8 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
         _finish(axes, releases or {})
     every = "hour" if hourly else "day"
     failed = float(np.nanmean(values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))))
-    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days, {failed:.1%} of them failed"
+    span = f"in {days:.1f} days" if days >= 1 else "within a day"
+    title = f"{counted(len(frame), 'request')} {span}, {failed:.1%} of them failed"
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())
     drawn = "requests, latency, time to first token, cost, tokens, errors, refusals and guards, complaints"
     return titled(figure, title, alt=f"By {every}: {drawn}. Releases: {marked or 'none'}.")
