@@ -53,7 +53,7 @@ def as_sentences(notes: Iterable[str]) -> str:
     >>> as_sentences(["30 labels only: it is rough", "all labels agree", "Is so."])
     '30 labels only: it is rough. All labels agree. Is so.'
     """
-    return " ".join(f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}" for note in notes if note)
+    return " ".join(f"{note[:1].upper()}{note[1:]}{'' if note.endswith(('.', '?')) else '.'}" for note in notes if note)
 
 
 def plain(value: object, limit: int | None = CUT_AT_CHARS) -> str:

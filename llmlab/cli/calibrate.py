@@ -48,10 +48,11 @@ def calibrate(
 ) -> None:
     """How far do a judge's verdicts agree with people's, and what else moves the judge?
 
-    VERDICTS is a CSV, TSV or Parquet file of any tool's verdicts. Pairwise: --label, --order1 and --order2, winners as
-    1, 2 or tie, already mapped back to the outputs; with authors also whether the judge prefers its own. Pointwise:
-    --human and --judge. A tie or a missing verdict is not right and stays in n; rows without a human label are left out
-    and counted. Of an EXPERIMENT's folder a judge is measured against its labels_pointwise.jsonl.
+    VERDICTS is a CSV, TSV or Parquet file of any tool's verdicts. Pairwise: --label, --order1 and --order2, winners
+    as 1, 2 or tie, already mapped back to the outputs; with authors also whether the judge prefers its own.
+    Pointwise: --human and --judge. A tie or a missing verdict on a pair is not right and stays in n, a missing score
+    is left out; rows without a human label are left out, and all of them are counted. Of an EXPERIMENT's folder a
+    judge is measured against its labels_pointwise.jsonl.
     """
     winners = [pairwise[name] for name in ("label", "order1", "order2")]
     authorship = [pairwise["author1"], pairwise["author2"], judge_author]

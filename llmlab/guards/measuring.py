@@ -82,7 +82,7 @@ class GuardMeasures(Shown):
     Attributes:
         rows: each guard on all texts, then on each group; then all guards together.
         texts: the labelled set.
-        verdicts: guard -> its verdict on each text.
+        verdicts: guard -> its verdict on each text, all guards together too where there are several.
     """
 
     rows: tuple[GuardMeasure, ...]
@@ -98,7 +98,9 @@ class GuardMeasures(Shown):
         return figures[guard, group]
 
     def mistakes(self, guard: str, *, n: int = 10) -> Rows:
-        """Texts that a guard got wrong, false alarms first, with what it found."""
+        """Texts that a guard got wrong, false alarms first, with what it found; ValueError for an unknown guard."""
+        if guard not in self.verdicts:
+            raise ValueError(f"no verdicts of {guard!r} (there are: {', '.join(self.verdicts)})")
         rows = [
             {"mistake": kind, "group": text.group, "text": text.text, "why": verdict.why}
             for kind, bad in (("false alarm", False), ("missed", True))
@@ -112,7 +114,7 @@ class GuardMeasures(Shown):
         return [
             {
                 "guard": row.guard,
-                "texts": row.group,
+                "texts": row.group or "(no group)",
                 "bad / all": f"{row.n_bad:,}/{row.n:,}",
                 "recall": row.recall.interval(),
                 "precision": row.precision.interval(),
@@ -125,13 +127,19 @@ class GuardMeasures(Shown):
     def _sentence(self) -> str:
         whole = [row for row in self.rows if row.group == ALL]
         misses = [
-            f"{row.guard} misses {1 - row.recall.value:.0%} of the bad texts"
+            f"{row.guard} misses {missed:,} of {counted(row.recall.n, 'bad text')}"
             for row in whole
-            if row.recall.value is not None and row.recall.value < 1
+            if row.recall.value is not None and (missed := round((1 - row.recall.value) * row.recall.n))
         ]
-        missed = f"{'; '.join(misses)}: signals to count, and no wall." if misses else ""
+        silent = [row.guard for row in whole if row.n_unscored == row.n]
         share = f"{whole[0].n_bad / len(self.texts):.0%}"
-        return f"{missed}\nPrecision is that of a set with {share} bad texts; where they are rarer it is lower.".strip()
+        lower = f"Precision is that of a set with {share} bad texts; where they are rarer it is lower."
+        lines = [
+            f"{'; '.join(misses)}: signals to count, and no wall." if misses else "",
+            f"No verdict on any text: {', '.join(silent)}." if silent else "",
+            lower if any(row.precision.value is not None for row in whole) else "",
+        ]
+        return "\n".join(filter(None, lines))
 
 
 def measure(labelled: Sequence[LabelledText], guards: Sequence[Guard], *, level: float = 0.95) -> GuardMeasures:
@@ -156,11 +164,12 @@ def measure(labelled: Sequence[LabelledText], guards: Sequence[Guard], *, level:
         raise DataError("a labelled set needs both texts on which a guard should fire and others")
     judged = run_in_background(lambda: _judged(labelled, guards))
     verdicts = dict(zip(names, judged, strict=True))
-    together = {ANY: tuple(map(_together, zip(*judged, strict=True)))} if len(names) > 1 else {}
+    if len(names) > 1:
+        verdicts[ANY] = tuple(map(_together, zip(*judged, strict=True)))
     groups = dict.fromkeys(text.group for text in labelled)
     rows = [
         _figures(name, group, labelled, own, level=level)
-        for name, own in {**verdicts, **together}.items()
+        for name, own in verdicts.items()
         for group in (ALL, *(groups if len(groups) > 1 else ()))
     ]
     return GuardMeasures(rows=tuple(rows), texts=tuple(labelled), verdicts=verdicts)

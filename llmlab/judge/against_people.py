@@ -25,7 +25,7 @@ from llmlab.display.shown import Shown
 from llmlab.engine.call_setup import CallOptions
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.labels import Label, Labels, text_digest
-from llmlab.judge.calibrating import calibrate_scores, calibrate_verdicts
+from llmlab.judge.calibrating import calibrate_scores, of_verdicts
 from llmlab.judge.calibration import Calibration
 from llmlab.judge.grading import Instrument, family, prefer, score, verdict_frame
 from llmlab.results.labelled import label_keys
@@ -129,8 +129,9 @@ def calibrate(
     how: dict[str, Any] = {"cluster": "cluster", "by": () if by is None else (by,), "level": level}
     meaning, record = every[0].metric(name), every[0].provenance.judges.get(name, JudgeRecord())
     if labels.pairwise:
-        authors = _authors(frame, record.model)
-        calibration = calibrate_verdicts(frame, length1="words_1", length2="words_2", **authors, **how)
+        names = {"length1": "words_1", "length2": "words_2", "cluster": how.pop("cluster"), "pair": "pair"}
+        names |= {part: part for part in ("label", "order1", "order2")} | _authors(frame, record.model)
+        calibration = of_verdicts(frame, names, **how)
     else:
         scale = range(int(meaning.low or 0), int(meaning.high or 0) + 1)
         calibration = calibrate_scores(frame, scale=scale, length="words", **how)
@@ -246,7 +247,8 @@ def _pairs(unused: Unused, results: Results, metric: str) -> Iterator[dict[str, 
         for answers, winners in (((first, second), {1: 1, 2: 2}), ((second, first), {1: 2, 2: 1})):
             for label in unused.pop((case.id, text_digest(case.question), *answers), ()):
                 winner = "tie" if label.value == "tie" else winners[int(label.value or 0)]
-                yield {**{str(name): cell for name, cell in row.items()}, "tags": case.tags, "label": winner}
+                about = {"tags": case.tags, "pair": f"{case.id} {first} {second}", "label": winner}
+                yield {str(name): cell for name, cell in row.items()} | about
 
 
 def _none_fits(labels: Labels) -> DataError:

@@ -1,13 +1,16 @@
 """How far a judge can be trusted: its verdicts against people's, and what else moves it.
 
 `calibrate_verdicts` and `calibrate_scores` take any table of verdicts that exist; `labels.calibrate` takes labels and
-judged results. A tie or a missing verdict is not right and stays in n; missing ones are counted too.
+judged results. A tie or a missing verdict on a pair is not right and stays in n; a missing score is left out. Both are
+counted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,7 +20,7 @@ from llmlab.base.errors import DataError
 from llmlab.judge.calibration import Calibration, ScoreGroup, VerdictGroup
 from llmlab.stats.agreement import agreement, cohen_kappa, confusion_matrix, judge_rates, kappa_bootstrap
 from llmlab.stats.arrays import FloatArray
-from llmlab.stats.bias import BiasSlope, clustered_contrast, length_slope, position_bias, self_preference
+from llmlab.stats.bias import BiasSlope, PositionBias, clustered_contrast, length_slope, position_bias, self_preference
 from llmlab.stats.estimate import Estimate, mean_estimate
 
 if TYPE_CHECKING:
@@ -65,6 +68,23 @@ def calibrate_verdicts(
     how: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     names = {"label": label, "order1": order1, "order2": order2, "length1": length1, "length2": length2}
     names |= {"author1": author1, "author2": author2, "judge": judge, "cluster": cluster}
+    return of_verdicts(frame, names, by=by, **how)
+
+
+def of_verdicts(
+    frame: pd.DataFrame,
+    names: Mapping[str, str | None],
+    *,
+    by: Sequence[str] = (),
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Calibration:
+    """As `calibrate_verdicts`, from the names of its columns: part -> column, None = not there.
+
+    A part `pair` says which rows are labels of one pair, by several people: what the judge said of it counts once.
+    """
+    how: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     return Calibration(groups=tuple(_verdict_group(*group, **how) for group in _groups(frame, by, names)))
 
 
@@ -116,6 +136,8 @@ def _verdict_group(group: Mapping[str, Any], columns: Columns, *, level: float, 
     sizes = {f"lengths_{n}": _lengths_of(columns[f"length{n}"]) for n in (1, 2) if f"length{n}" in columns}
     lengths: dict[str, Any] = sizes if len(sizes) == 2 else {}
     position = position_bias(one, two, gold=gold, **within)
+    if "pair" in columns:
+        position = _each_pair_once(position, columns, (one, two), level)
     wrong = [winner if winner in (1, 2) else 3 - human for winner, human in zip(one, gold, strict=True)]
     return VerdictGroup(
         group=group,
@@ -132,6 +154,18 @@ def _verdict_group(group: Mapping[str, Any], columns: Columns, *, level: float, 
         length=length_slope(one, two, gold=gold, **lengths, **within) if lengths else None,
         own=_own(columns, (one, two), gold, lengths, level),
     )
+
+
+def _each_pair_once(
+    position: PositionBias, columns: Columns, verdicts: tuple[list[Any], list[Any]], level: float
+) -> PositionBias:
+    """The same with counts, consistency and p over distinct pairs; accuracies stay those of every label."""
+    first = {pair: i for i, pair in reversed(list(enumerate(columns["pair"])))}
+    rows = sorted(first.values())
+    one, two = ([said[i] for i in rows] for said in verdicts)
+    once = position_bias(one, two, clusters=_cells(columns, "cluster", rows), level=level)
+    right = {name: getattr(position, name) for name in ("accuracy_order1", "accuracy_order2", "accuracy_both")}
+    return replace(once, **right)
 
 
 def _own(
@@ -176,7 +210,7 @@ def _score_group(
     judged, clusters = _levels_of(columns["judge"], levels), _cells(columns, "cluster")
     size = _lengths_of(columns["length"]) if "length" in columns else None
     numeric = all(isinstance(each, (int, float)) for each in levels)
-    lean, slope = _undefined("levels are names"), None
+    lean, slope = _undefined("levels are names, which have no order: leniency and length are not measured"), None
     if numeric:
         lean, slope = _leaning(gold, judged, clusters, size, level, span=float(levels[-1] - levels[0]))
     within: dict[str, Any] = {"clusters": clusters, "level": level}
@@ -287,6 +321,7 @@ def _groups(
         raise DataError(f"no column {missing[0]!r} in the table (it has: {', '.join(map(str, frame.columns))})")
     if not len(frame):
         raise DataError("the table has no rows")
+    frame = frame.reset_index(drop=True)  # rows are named by their place in the table
     groups = []
     for key, rows in frame.groupby(list(by), sort=True, dropna=False) if by else [((), frame)]:
         cells: list[Any] = [cell.item() if hasattr(cell, "item") else cell for cell in key]
@@ -323,19 +358,34 @@ def _winners(column: pd.Series[Any]) -> list[Any]:
     values = column.tolist()
     cells = [None if _is_empty(value) else str(value).strip().lower() for value in values]
     if strange := [row for row, cell in enumerate(cells) if cell not in known]:
-        row, value = strange[0] + 1, plain(values[strange[0]], 40)
-        raise DataError(f"{column.name}, row {row} of its group: {value!r} must be 1, 2, tie or empty")
+        row, value = column.index[strange[0]] + 1, plain(values[strange[0]], 40)
+        raise DataError(f"row {row}: column {column.name!r} holds {value!r}, must be 1, 2, tie or empty")
     return [known[cell] for cell in cells]
 
 
 def _scale_of(frame: pd.DataFrame, human: str, judge: str) -> list[Any]:
     """The levels of a scale: those that occur, and for whole numbers all between them."""
-    seen = {_level(value) for name in (human, judge) for value in frame[name].tolist() if not _is_empty(value)}
-    if len(seen) < 2:
+    people, judged = ({_level(cell) for cell in frame[name] if not _is_empty(cell)} for name in (human, judge))
+    if len(seen := people | judged) < 2:
         raise DataError(f"{human!r} and {judge!r} hold {len(seen)} different labels, two are the least to compare")
-    if all(isinstance(level, int) for level in seen) and max(seen) - min(seen) <= 100:
-        return list(range(min(seen), max(seen) + 1))
-    return sorted(seen, key=None if all(isinstance(level, (int, float)) for level in seen) else str)
+    if all(isinstance(level, (int, float)) for level in seen):
+        return _evenly(sorted(seen))
+    if people and judged and not people & judged:
+        one, other = (", ".join(sorted(plain(level, 40) for level in levels)[:5]) for levels in (people, judged))
+        raise DataError(f"{human!r} holds {one} and {judge!r} {other}: nothing in common; write what is the same alike")
+    return sorted(seen, key=str)
+
+
+def _evenly(levels: list[Any]) -> list[Any]:
+    """Numbers with those between them that nobody gave, so that weights go by distance; as they are beyond a hundred.
+
+    >>> _evenly([1, 1.5, 3])
+    [1, 1.5, 2, 2.5, 3]
+    """
+    exact = [Fraction(str(level)) for level in levels]
+    parts = math.lcm(*(each.denominator for each in exact))
+    low, high = int(exact[0] * parts), int(exact[-1] * parts)
+    return levels if high - low > 100 else [_level(part / parts) for part in range(low, high + 1)]
 
 
 def _level(value: Any) -> Any:
@@ -344,6 +394,8 @@ def _level(value: Any) -> Any:
         number = float(value)
     except (TypeError, ValueError):
         return " ".join(str(value).split()).casefold()
+    if not math.isfinite(number):
+        raise DataError(f"{plain(value, 40)!r} is no level: a scale ends somewhere")
     return int(number) if number == int(number) else number
 
 

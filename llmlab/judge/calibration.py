@@ -12,7 +12,7 @@ import numpy as np
 
 from llmlab.base.cells import as_sentences, plain
 from llmlab.base.errors import DataError, FloatingModelError
-from llmlab.base.numbers import Interval, p_text
+from llmlab.base.numbers import Interval, counted, p_text
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown
 from llmlab.gate.passport import JudgePassport, Limit, Measured
@@ -37,7 +37,8 @@ class VerdictGroup(Shown):
 
     Attributes:
         group: what it was split by, such as {"judge": "GPT-4"}.
-        n, missing: pairs that people decided, and of them without a judge's verdict in some order.
+        n: people's decisions on pairs; several of one pair where several people labelled it.
+        missing: pairs (each once) without a judge's verdict in some order.
         human_ties, unlabelled: pairs that people held to be equal (in `kappa_both` only), and those without a label.
         position: accuracy in each order and in both, consistency, first against second.
         kappa: of the verdicts in order 1 (labels 1, 2, tie), with a bootstrap interval.
@@ -90,7 +91,8 @@ class VerdictGroup(Shown):
         return [
             {
                 **self.group,
-                "pairs": self.n,
+                "pairs": place.n,
+                **({"labels": self.n} if self.n != place.n else {}),
                 **({"clusters": self.clusters} if self.clusters else {}),
                 "right in both orders": _interval(place.accuracy_both),
                 "consistent": _interval(place.consistency),
@@ -100,6 +102,7 @@ class VerdictGroup(Shown):
                 "length slope": _interval(self.length),
                 **({"own answers": _interval(self.own)} if self.own is not None else {}),
                 "missing": self.missing,
+                "human ties": self.human_ties,
                 "unlabelled": self.unlabelled,
             }
         ]
@@ -108,7 +111,10 @@ class VerdictGroup(Shown):
     def sentences(self) -> tuple[str, ...]:
         """What the figures mean."""
         slopes = [slope._sentence() for slope in (self.length, self.own) if slope is not None]
-        return (self.position._sentence(), *slopes, as_sentences(self.kappa_both.notes))
+        place = self.position._sentence()
+        if self.missing == self.position.n:
+            place = "No pair has a verdict of the judge in both orders: nothing is known of its taste for a position."
+        return (place, *slopes, as_sentences(self.kappa_both.notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -186,7 +192,9 @@ class ScoreGroup(Shown):
                 "no better than chance (AUC 0.50), and only people's labels say anything here.",
             )
         leaning = "The judge is not shown to be more lenient or stricter than people."
-        if way := _direction(self.leaning, "more lenient", "stricter"):
+        if self.leaning.value is None:
+            leaning = as_sentences(self.leaning.notes)
+        elif way := _direction(self.leaning, "more lenient", "stricter"):
             leaning = f"The judge is {way} than people by {abs(self.leaning.value or 0):.2g}."
         way = _direction(self.length, "long", "short")
         favours = f"It favours {way} answers beyond what people do." if way else ""
@@ -276,11 +284,14 @@ class Corrected(Shown):
         by_variant: the mean by PPI++.
         by_rates: where the scale has two levels and the labels were chosen evenly, the share that passes by
             Rogan-Gladen with Lee's interval; its value is None where the judge is not shown to know passes from fails.
+            Empty where labellers disagree: the mean of a pass and a fail is neither.
+        notes: why a figure is left out.
     """
 
     metric: str
     by_variant: Mapping[str, Correction]
     by_rates: Mapping[str, Correction] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, variant: str) -> Correction:
         return self.by_variant[variant]
@@ -301,10 +312,10 @@ class Corrected(Shown):
 
     def _sentence(self) -> str:
         every = [*self.by_variant.values(), *self.by_rates.values()]
-        notes = dict.fromkeys(note for estimate in every for note in estimate.corrected.notes)
+        notes = dict.fromkeys([*(note for estimate in every for note in estimate.corrected.notes), *self.notes])
         rates = ["By error rates is Rogan-Gladen with the interval of Lee et al."] if self.by_rates else []
         sentences = [f"Mean {self.metric} per answer, corrected by PPI++ with 95% intervals", *rates, *notes]
-        return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
+        return as_sentences(sentences)
 
 
 def passport(
@@ -313,7 +324,8 @@ def passport(
     """The passport that a calibration deserves; where a limit is failed, `valid` says which and by how much.
 
     Figures of grades: kappa, agreement, leaning, length_slope. Of preferences: kappa (of the verdict by rule),
-    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope.
+    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope. A figure that has no
+    honest interval, of fewer than ten independent items, is undefined, and keeps no limit.
 
     Args:
         now: the moment it is made, with its time zone.
@@ -405,7 +417,11 @@ def corrected(results: Results, metric: str, labels: Labels | None = None, *, le
     """
     scores = _labelled(results, labels, metric)
     means = {variant: scores.mean(variant, level=level) for variant in results.variants}
-    return Corrected(metric=metric, by_variant=means, by_rates=scores.rates(level=level))
+    by_rates = scores.rates(level=level)
+    if by_rates and (split := int((scores.answers["human"].dropna() % 1 > 0).sum())):
+        note = f"Error rates are left out: people disagree on {counted(split, 'answer')}, which neither pass nor fail"
+        return Corrected(metric=metric, by_variant=means, notes=(note,))
+    return Corrected(metric=metric, by_variant=means, by_rates=by_rates)
 
 
 def corrected_difference(
@@ -445,8 +461,8 @@ def corrected_rate(
 ) -> Correction:
     """The share of answers that people would pass, by Rogan-Gladen: refused where the judge does not know passes.
 
-    An answer passes from the level `passes_from`. For a variant's level, never for a difference of two; DataError where
-    cases have different weights (`LabelledScores.rate`).
+    An answer passes where the mean of its labellers reaches `passes_from`. For a variant's level, never for a
+    difference of two; DataError where cases have different weights (`LabelledScores.rate`).
 
     >>> from llmlab.simulate import judged_results
     >>> planted = judged_results(400, labelled=150, seed=1, noise=0.1)
@@ -501,9 +517,11 @@ def _figures(calibration: Calibration) -> dict[str, Measured]:
         measured |= {"kappa": group.kappa_both, "flip_rate": flip_rate, "accuracy_both": group.position.accuracy_both}
     else:
         measured |= {"kappa": group.kappa, "agreement": group.agreement, "leaning": group.leaning}
-    return {name: _measured(figure) for name, figure in measured.items() if figure is not None}
+    return {name: _measured(figure, labels=group.n) for name, figure in measured.items() if figure is not None}
 
 
-def _measured(figure: Estimate | BiasSlope) -> Measured:
+def _measured(figure: Estimate | BiasSlope, *, labels: int) -> Measured:
     note = "; ".join(figure.notes) if isinstance(figure, Estimate) else figure.note
-    return Measured(value=figure.value, low=figure.low, high=figure.high, level=figure.level, n=figure.n, note=note)
+    n = min(figure.n, labels) if isinstance(figure, BiasSlope) else figure.n  # a slope counts both orders of a pair
+    value = None if figure.low is None else figure.value  # five labels that agree are no kappa of 1
+    return Measured(value=value, low=figure.low, high=figure.high, level=figure.level, n=n, note=note)

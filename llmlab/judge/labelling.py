@@ -393,6 +393,9 @@ def label_preferences(
 def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level: float = 0.95) -> LabellerAgreement:
     """Agreement of every two labellers on what both labelled in these results; cases of one cluster count together.
 
+    Raises:
+        DataError: the labels are by another rubric.
+
     >>> import pandas as pd
     >>> from llmlab.golden.cases import Case, GoldenSet
     >>> from llmlab.judge.rubrics import rubric
@@ -406,6 +409,8 @@ def between_labellers(labels: Labels, results: Results, *, rubric: Rubric, level
     >>> agreed.pairs[0].same.value, len(agreed.disagreements)
     (0.0, 1)
     """
+    if labels.rubric != rubric.name:
+        raise DataError(f"the labels are by the rubric {labels.rubric!r}, not by {rubric.name!r}")
     keys = label_keys(results.frame, results.golden)
     texts = dict(zip(keys, (text for (text,) in results.answers("shown")), strict=True))
     cases = results.golden.by_id if results.golden else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmlab.base.cells import plain
+from llmlab.base.numbers import counted
 from llmlab.golden.labels import Labels
 from llmlab.judge.against_people import graded_frame
 from llmlab.judge.calibration import Calibration, Corrected, VerdictGroup
@@ -70,25 +71,27 @@ def swap_consistency(calibration: Calibration) -> Picture:
     axes.set_xlabel("% of pairs, with 95% intervals")
     outcomes = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
     alt = f"Swap consistency of {place.n:,} pairs: {outcomes}."
-    return titled(figure, place._sentence().rstrip("."), alt=alt)
+    return titled(figure, group.sentences[0].rstrip("."), alt=alt)
 
 
 @styled()
 def score_against_length(labels: Labels, results: Results, *, metric: str | None = None) -> Picture:
-    """judge - people for each labelled answer against its words, with the mean and its 95% interval per quarter."""
+    """judge - people for each labelled answer against its words, with the mean and its 95% interval per quarter.
+
+    Fewer than eight answers have no quarters, and the title says so.
+    """
     table = graded_frame(labels, results, metric=metric).dropna(subset=["human", "judge"])
-    if len(table) < 2 * _LENGTH_BINS:
-        raise ValueError(f"{len(table)} labelled answers are too few to show what length adds")
     words = table["words"].to_numpy(dtype=float)
     excess = (table["judge"].astype(float) - table["human"].astype(float)).to_numpy()
-    edges = np.unique(np.quantile(words, np.linspace(0, 1, _LENGTH_BINS + 1)))
+    enough = len(table) >= 2 * _LENGTH_BINS
+    edges = np.unique(np.quantile(words, np.linspace(0, 1, _LENGTH_BINS + 1))) if enough else np.array([])
     bins = np.clip(np.searchsorted(edges, words, side="right") - 1, 0, max(0, len(edges) - 2))
     figure, (axes,) = picture(height_inches=3.8)
     means = []
     jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(table))
     axes.scatter(words, excess + jitter, s=14, color=COLOURS["sky"], alpha=0.6, linewidth=0)
     axes.axhline(0, color=COLOURS["black"], linewidth=1)
-    for bin_number in np.unique(bins):
+    for bin_number in np.unique(bins) if enough else ():
         of = bins == bin_number
         if of.sum() < 2:
             continue
@@ -101,9 +104,11 @@ def score_against_length(labels: Labels, results: Results, *, metric: str | None
     axes.set_xlabel("words of the answer")
     axes.set_ylabel("judge - people, in levels")
     axes.annotate("as people", (1, 0), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+    if not enough:
+        title = f"{counted(len(table), 'labelled answer')}: too few to show what length adds"
+        return titled(figure, title, alt=f"judge minus people by length: {title}.")
     rises = excess[bins == bins.max()].mean() - excess[bins == bins.min()].mean()
-    head = f"What the judge gives beyond people {'rises' if rises > 0 else 'does not rise'} with length"
-    title = f"{head}: {rises:+.1f} levels from the shortest quarter to the longest"
+    title = f"With length, judge - people changes by {rises:+.1f} levels (shortest quarter to longest)"
     return titled(figure, title, alt=f"judge minus people by length, means with 95% intervals: {'; '.join(means)}.")
 
 
@@ -112,7 +117,7 @@ def raw_and_corrected(corrected: Corrected) -> Picture:
     """Per variant the judge's own mean, the labels' and the corrected one, each with its 95% interval."""
     kinds = [("judge alone", "raw", "vermillion", "o"), ("labels alone", "labels_only", "grey", "s")]
     kinds += [("corrected", "corrected", "blue", "D")]
-    variants, estimates = list(corrected.by_variant), []
+    variants, estimates, named = list(corrected.by_variant), list[str](), set[str]()
     figure, (axes,) = picture(height_inches=1.6 + 0.8 * len(variants))
     for row, variant in enumerate(variants):
         for i, (name, attribute, colour, mark) in enumerate(kinds):
@@ -120,16 +125,20 @@ def raw_and_corrected(corrected: Corrected) -> Picture:
             if mean.value is None or mean.low is None or mean.high is None:
                 continue
             at, reach = row + 0.24 * (i - 1), arms(mean.value, mean.low, mean.high)
-            label = name if row == 0 else None
+            label = None if name in named else name
             axes.errorbar(mean.value, at, xerr=reach, fmt=mark, color=COLOURS[colour], capsize=3, label=label)
+            named.add(name)
             estimates.append(f"{variant}, {name}: {mean}")
     axes.set_yticks(range(len(variants)), [plain(name, 32) for name in variants])
     axes.invert_yaxis()
     axes.set_xlabel(f"mean {plain(corrected.metric, 40)}, 95% intervals")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    gaps = {v: abs((corrected[v].raw.value or 0) - (corrected[v].corrected.value or 0)) for v in variants}
-    worst = max(gaps, key=lambda name: gaps[name])
-    title = f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}"
+    ends = {v: (corrected[v].raw.value, corrected[v].corrected.value) for v in variants}
+    gaps = {v: abs(raw - fit) for v, (raw, fit) in ends.items() if raw is not None and fit is not None}
+    title = "Too few labels to correct the judge's score"
+    if gaps:
+        worst = max(gaps, key=lambda name: gaps[name])
+        title = f"Labels move the judge's score most for {plain(worst, 32)}: by {gaps[worst]:.2g}"
     return titled(figure, title, alt=f"Raw and corrected scores. {'; '.join(estimates)}.")
 
 

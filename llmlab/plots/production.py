@@ -200,7 +200,8 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     every = "hour" if hourly else "day"
     errors = values_of(frame, Outcome(metric="error_rate", rule="no_shown_harm"))
     errors = errors[~np.isnan(errors)]
-    title = f"{counted(len(frame), 'request')} in {max(days, 1 / 24):.1f} days"
+    span = f"in {days:.1f} days" if days >= 1 else "within a day"
+    title = f"{counted(len(frame), 'request')} {span}"
     title += f", {errors.mean():.1%} of them failed" if len(errors) else ""
     title += f"; {is_shadow.sum():,} answers of a shadow left out" if is_shadow.any() else ""
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())

@@ -33,6 +33,7 @@ BINS = 10  # of a number: tenths of the days before
 SHARE_UP = 0.02  # of units: what a new topic must bring
 UNLIKE = 0.10  # of golden questions are less like those of other clusters than what counts as none of them
 NEIGHBOURS = 20
+_WINDOW = "2 days"  # what is read, and named so in a series whether it can be read or not
 _NEW, _KNOWN = "like no golden question", "known"
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -139,7 +140,7 @@ def read_drift(
     least, alpha = policy.at_least, policy.alpha(DAY)
     read: dict[str, list[_Moved]] = {}
     for name, values in valued.items():
-        blank = Reading(metric=f"{name} drift", state=State.UNKNOWN, runbook=PAGES[name])
+        blank = Reading(metric=f"{name} drift", state=State.UNKNOWN, window=_WINDOW, runbook=PAGES[name])
         moved = [_moved(name, days, values) for days in windows] if values is not None else []
         known = [days for days in moved if days is not None]
         fewest = min((days.fewest for days in known), default=0)
@@ -174,7 +175,7 @@ def _read(name: str, both: Sequence[_Moved], p_value: float, *, alpha: float) ->
         state=state,
         value=mix.psi,
         limit=MODERATE + mix.psi_by_chance,
-        window="2 days",
+        window=_WINDOW,
         n=moved.n_units,
         n_units=moved.n_units,
         what=f"{moved.told()}; {psi}",

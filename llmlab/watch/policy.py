@@ -143,7 +143,8 @@ class WatchRule(Strict):
     @property
     def limit(self) -> str:
         """What it asks, in its own words."""
-        return next(f"{name} {value}" for name in _ASKED if (value := getattr(self, name)) is not None)
+        name, value = next((name, value) for name in _ASKED if (value := getattr(self, name)) is not None)
+        return name if value is True else f"{name} {value}"
 
 
 USUAL = (

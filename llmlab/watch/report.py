@@ -98,7 +98,12 @@ class Watch(Shown):
             now=moment,
             last=last,
             day=traffic.last(DAY).rows,
-            notes=(*_notes(self.policy, readings, silent=moment - last), *_left(traffic.last(DAY)), *traces.wrong),
+            notes=(
+                *_notes(self.policy, readings, silent=moment - last),
+                *_later(frame, moment),
+                *_left(traffic.last(DAY)),
+                *traces.wrong,
+            ),
         )
 
     def _rows(self) -> list[dict[str, object]]:
@@ -216,7 +221,7 @@ class WatchReport(Shown):
 def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelta) -> Iterator[str]:
     if silent > age_limit(policy.ended_after):
         ago = timedelta(days=silent.days) if silent >= 2 * DAY else timedelta(hours=silent // HOUR)
-        yield f"the last request came {duration(ago)} ago: does the service still record"
+        yield f"the last request came {duration(ago)} ago; does the service still record?"
     usual = [] if policy.rules else [rule.name for rule in policy.watched]
     usual += [] if "drift" in policy.model_fields_set else [f"{column} drift" for column in policy.drift]
     if unread := [name for name in usual if name not in {reading.metric for reading in readings}]:
@@ -226,6 +231,11 @@ def _notes(policy: WatchPolicy, readings: Sequence[Reading], *, silent: timedelt
 def _left(day: Requests) -> Iterator[str]:
     if n := int(cancelled_in(day.rows).sum()):
         yield f"{counted(n, 'request')} of the last day {LEFT}"
+
+
+def _later(frame: pd.DataFrame, moment: datetime) -> Iterator[str]:
+    if later := int((frame["time"] >= moment).sum()):
+        yield f"{counted(later, 'request')} dated {moment:%Y-%m-%d %H:%M} UTC or later were not read"
 
 
 def _badness(day: pd.DataFrame, readings: Sequence[Reading]) -> FloatArray:
@@ -271,7 +281,8 @@ def _exposed(report: WatchReport) -> Iterator[str]:
     for bundle in groups.size().sort_values(ascending=False).index[:_MOST_BUNDLES]:
         part = Requests(rows=groups.get_group(bundle))
         figures = {"requests": float(len(part)), "failures": float(np.nansum(values_named("error_rate", part)))}
-        figures["cost_usd"] = float(np.nansum(values_named("cost_usd", part)))
+        if not np.isnan(costs := values_named("cost_usd", part)).all():
+            figures["cost_usd"] = float(np.nansum(costs))
         yield from (line("llmlab_watch_day", n, bundle=str(bundle), figure=name) for name, n in figures.items())
 
 

@@ -63,6 +63,27 @@ def test_several_guards_are_measured_alone_by_group_and_together():
         measured.of("no_pii")
 
 
+def test_all_guards_together_have_mistakes_and_an_unknown_one_is_told_with_those_there_are():
+    one, two = (guard(ll.scorers.no_terms(word, name=f"no_{word}")) for word in ("tax", "vat"))
+    measured = measure(texts(1, 2, 1, 1), [one, two])
+    assert [row["mistake"] for row in measured.mistakes("any of them").rows] == ["false alarm", "missed", "missed"]
+    with pytest.raises(ValueError, match="no_tax, no_vat, any of them"):
+        measured.mistakes("no_pii")
+
+
+def test_what_is_said_holds_for_one_miss_of_many_and_for_guards_without_a_verdict():
+    """Not "misses 0%"; and of a guard that broke on every text no precision is spoken of."""
+    many = measure(texts(300, 1, 0, 9), [guard(ll.scorers.no_terms("tax"))])
+    assert "misses 1 of 301 bad texts" in str(many)
+
+    def broken(case, generation):
+        raise ll.LlmlabError("no model")
+
+    said = str(measure(texts(1, 1, 1, 1), [guard(ll.scorer(broken))]))
+    assert "No verdict on any text: broken." in said
+    assert "Precision is" not in said
+
+
 def test_it_works_inside_a_running_loop():
     async def inside():
         return measure(texts(1, 1, 1, 1), [guard(ll.scorers.no_terms("tax"))])
@@ -93,7 +114,7 @@ def test_marks_find_few_of_the_injections_that_somebody_else_collected():
     assert 0.15 < whole.recall.value < 0.35
     assert whole.precision.value > 0.9
     assert tools.recall.value < 0.1
-    assert "75%" in str(measured)
+    assert "misses 89 of 118 bad texts" in str(measured)
     assert "protect" not in str(measured)
 
 

@@ -340,3 +340,30 @@ def test_labels_that_fit_nothing_cost_nothing(judge, tmp_path):
     with pytest.raises(DataError, match="none of the 1 labels fits"):
         judge.calibrate(Labels((label("q0", "gone", 3),)), answered({"v1": ["3 here"]}), **asked)
     assert asked["client"].requests == []
+
+
+def test_error_rates_are_left_out_where_people_disagree(tmp_path):
+    """A pass and a fail of one answer are no fail: the column would count what all passed, the others the mean."""
+    yes_no = ll.judge.Rubric(name="right", question="Is it right?", anchors=((0, "no"), (1, "yes")))
+    judge = ll.judge.Judge.pointwise(yes_no, model="openai/gpt-4o-2024-08-06")
+    texts = [f"{i % 2} answer {i}" for i in range(60)]
+    results = judged({"v1": texts}, judge, tmp_path)
+    alike = [label(f"q{i}", text, int(text[0]), rubric="right") for i, text in enumerate(texts[:40])]
+    assert "v1" in ll.judge.corrected(results, "right", Labels(tuple(alike))).by_rates
+    split = [label(f"q{i}", texts[i], 0, rubric="right", labeller="ben") for i in range(1, 40, 4)]
+    found = ll.judge.corrected(results, "right", Labels((*alike, *split)))
+    assert not found.by_rates
+    assert "people disagree on 10 answers" in str(found)
+
+
+def test_five_labels_that_agree_are_no_passport(tmp_path):
+    """Kappa is 1 and has no honest interval: nothing may be decided on it."""
+    texts, labels = many(9)
+    exact = Labels(
+        tuple(one.model_copy(update={"value": int(text[0])}) for one, text in zip(labels, texts, strict=True))
+    )
+    judge = ll.judge.Judge.pointwise("correctness", model=MODEL)
+    results = judged({"v1": texts}, judge, tmp_path)
+    found = ll.judge.passport(judge.calibrate(exact, results), now=NOW)
+    check = found.valid(NOW, judge.digest)
+    assert check.failures == ("kappa is undefined (9 independent items: there is no honest interval)",)

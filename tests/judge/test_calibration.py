@@ -1,6 +1,7 @@
 """Calibration: oracles, clusters, and honest answers where little is known; real judges: `cli/test_calibrate`."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -246,3 +247,82 @@ def test_a_length_that_is_no_number_is_refused_with_its_row(cell, said):
 def test_a_row_without_a_human_label_needs_no_length():
     table = pd.DataFrame({"human": [1, 0, 1, 0, 1, None], "judge": [1, 0, 0, 1, 1, 1], "size": [3, 1, 2, 5, 4, None]})
     assert calibrate_scores(table, length="size", resamples=50).only.length is not None
+
+
+def test_a_verdict_on_a_pair_that_three_people_labelled_counts_once(tmp_path):
+    """40 pairs, each labelled by three: a judge that names the first answer in 8 of them followed the place 8 times."""
+    texts = {"a": [f"a says {i}" for i in range(40)], "b": [f"b says {i}" for i in range(40)]}
+    labels = ll.judge.Labels(
+        tuple(
+            label.model_copy(update={"labeller": name})
+            for label in preferences(texts, "a", "b")
+            for name in ("anna", "ben", "eva")
+        )
+    )
+
+    def first_or_better(request):
+        shown = blocks(request)["Answer A"].split()
+        number = int(shown[-1])
+        return f'{{"winner": "{"A" if number < 8 or (shown[0] == "a") == (number % 2 == 0) else "B"}"}}'
+
+    judge = ll.judge.Judge.pairwise("correctness", model=MODEL)
+    calibration = judge.calibrate(labels, answered(texts), **means(tmp_path, first_or_better))
+    group = calibration.only
+    assert (group.n, group.position.n, group.position.first) == (120, 40, 8)
+    assert group.position.consistency.value == 0.8
+    assert "Of 8 verdicts" in str(calibration)
+
+
+def test_a_judge_without_a_verdict_in_both_orders_is_not_said_to_be_free_of_the_position():
+    found = calibrate_verdicts(verdicts(label=[1, 2, 1], order1=[1, None, None], order2=[None, 2, None]), resamples=0)
+    assert "No pair has a verdict of the judge in both orders" in str(found)
+    assert "followed the position" not in str(found)
+
+
+@pytest.mark.parametrize("human", [["good", "bad"] * 20, [1, None] * 20])
+def test_nothing_is_said_of_leniency_where_it_was_not_measured(human):
+    judge = ["good", "bad"] * 20 if human[0] == "good" else [None, 2] * 20
+    assert "lenient" not in str(calibrate_scores(verdicts(human=human, judge=judge), resamples=0))
+
+
+def test_levels_between_those_that_occur_keep_their_distance():
+    """Weights by what lies between two grades, by hand: half levels that nobody gave count as well."""
+    human, judge = np.array([1, 1.5, 4, 4, 1, 3.5] * 5), np.array([1, 1, 4, 1.5, 1.5, 4] * 5)
+    apart = np.subtract.outer(human, judge) ** 2
+    by_hand = 1 - np.mean((human - judge) ** 2) / apart.mean()
+    assert calibrate_scores(verdicts(human=human, judge=judge), resamples=0).only.kappa.value == pytest.approx(by_hand)
+
+
+def test_labels_in_other_words_than_the_judges_are_refused():
+    with pytest.raises(DataError, match="'human' holds ja, nein and 'judge' 0, 1: nothing in common"):
+        calibrate_scores(verdicts(human=["ja", "nein"], judge=[1, 0]))
+
+
+def test_a_grade_without_an_end_is_refused():
+    with pytest.raises(DataError, match="'inf' is no level"):
+        calibrate_scores(verdicts(human=[1, 2], judge=[1, float("inf")]))
+
+
+def test_rows_are_named_by_their_place_whatever_the_index():
+    table = verdicts(
+        label=[1, 2, "unsure"], order1=[1, 2, 1], order2=[1, 2, 1], size=[3, None, 1], part=["a", "b", "b"]
+    )
+    named = table.set_axis(["x", "y", "z"])
+    with pytest.raises(DataError, match="row 3: column 'label' holds 'unsure', must be 1, 2, tie or empty"):
+        calibrate_verdicts(named, by=["part"])
+    with pytest.raises(DataError, match="row 2: column 'size' is empty"):
+        calibrate_verdicts(named.assign(label=1), length1="size", length2="size")
+
+
+def test_a_passport_counts_no_more_labels_than_there_are(tmp_path):
+    """A slope of length is read off both orders of a pair; people labelled the pair once."""
+    texts = {"a": [f"a says {i}" + " so" * (i % 3) for i in range(40)], "b": [f"b says {i}" for i in range(40)]}
+    judge = ll.judge.Judge.pairwise("correctness", model=ll.ModelRef.parse("openai/gpt-4o-2024-08-06"))
+
+    def by_number(request):
+        shown = blocks(request)["Answer A"].split()
+        return f'{{"winner": "{"A" if (shown[0] == "a") == (int(shown[2]) % 3 != 1) else "B"}"}}'
+
+    found = judge.calibrate(preferences(texts, "a", "b"), answered(texts), **means(tmp_path, by_number))
+    figures = ll.judge.passport(found, now=datetime(2026, 1, 1, tzinfo=UTC)).metrics
+    assert figures["length_slope"].n == 40

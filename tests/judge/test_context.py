@@ -154,7 +154,7 @@ def test_single_verdicts_are_labelled_and_give_the_passport_that_the_gate_asks_f
         labels.append(Label(**about, value=int("boss" not in row.text)))
     measured = ll.judge.calibrate(Labels(tuple(labels)), single)
     now = datetime(2026, 11, 21, tzinfo=UTC)
-    passport = ll.judge.passport(measured, now=now, limits={"kappa": Limit(at_least=0.1)})
+    passport = ll.judge.passport(measured, now=now, limits={"agreement": Limit(at_least=0.1)})
     judged = asked(results, judge, tmp_path, base=tmp_path)
     rules = policy(baseline="none", floors=({"metric": "judged_groundedness", "at_least": 0.1},), minimum_cases=2)
     without = rules.decide(judged, candidate="v1", now=now)

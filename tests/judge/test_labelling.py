@@ -295,3 +295,11 @@ def test_preferences_of_two_labellers_are_compared_by_answer(tmp_path):
     found = between_labellers(Labels.load(path), results, rubric=TONE)
     assert [row["case"] for row in found.disagreements] == ["q0"]
     assert found.pairs[0].same.value == 0.5
+
+
+def test_labels_by_another_rubric_are_told_apart_before_they_are_compared(tmp_path):
+    """Not "3 is not on the scale": notebook 03 asks this before a judge is paid for."""
+    session = grading(tmp_path / "x.jsonl")
+    session.give(3)
+    with pytest.raises(DataError, match="by the rubric 'tone', not by 'correctness'"):
+        between_labellers(Labels.load(tmp_path / "x.jsonl"), answered(ANSWERS), rubric=rubric("correctness"))

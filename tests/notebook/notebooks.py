@@ -28,8 +28,12 @@ def write(path, *cells):
 
 
 def ran(stem, **parameters):
-    """What came of one of the project's notebooks, with these parameters."""
-    return run_notebook(ROOT / "notebooks" / f"{stem}.ipynb", parameters)
+    """What came of one of the project's notebooks, with these parameters; no sentence in it stands within quotes."""
+    done = run_notebook(ROOT / "notebooks" / f"{stem}.ipynb", parameters)
+    cells = nbformat.read(done.executed, as_version=4).cells
+    shown = [output.get("data", {}).get("text/plain", "") for cell in cells for output in cell.get("outputs", ())]
+    assert not [text for text in shown if text[:1] in {"'", '"'}]
+    return done
 
 
 def n_stored(project):

@@ -1,7 +1,9 @@
 """Notebooks 03 to 07 run from end to end on the help desk, and set the exit code when asked to."""
 
+import json
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +145,14 @@ def test_a_planted_outage_is_named_with_its_page_and_fails_a_job_that_asks():
     assert "error_rate" in report
     assert "provider-outage" in report
     assert "drawn from" in harvest
+
+
+@pytest.mark.usefixtures("help_desk")
+def test_a_service_that_is_asked_nothing_new_still_hears_its_verdict():
+    """Three requests, all in the golden set: nothing is left to draw, and the job ends with what the watch says."""
+    asked = ll.GoldenSet.load("experiments/pandas_help/golden.jsonl").cases[0].inputs
+    hours = [f"2026-11-20T1{i}:00:00Z" for i in range(3)]
+    lines = [{"time": hour, "request_id": hour, "unit_id": "u1", "inputs": dict(asked), "text": "?"} for hour in hours]
+    Path("requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = ran("07_watch_and_grow", traces="requests.jsonl", require="pass", strong="")
+    assert (done.verdict, done.exit_code) == ("INCONCLUSIVE", 3), done.message

@@ -7,7 +7,7 @@ import pytest
 import llmlab as ll
 from llmlab import plots
 from llmlab.simulate import judged_verdicts
-from tests.judge.judged import answered, by_digit, label, many
+from tests.judge.judged import MODEL, answered, by_digit, judged, label, many
 
 
 @pytest.fixture
@@ -66,3 +66,23 @@ def test_raw_and_corrected_stand_side_by_side(graded):
     picture = plots.raw_and_corrected(ll.judge.corrected(results, "correctness", some))
     assert all(name in picture.alt for name in ("judge alone", "labels alone", "corrected"))
     assert np.isfinite(len(picture.png()))
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_few_labels_have_figures_that_say_so(graded, n):
+    """Notebook 03 goes on to its verdict; and what could not be corrected is not said to have moved."""
+    labels, results = graded
+    few = ll.judge.Labels(labels.labels[:n])
+    assert "too few to show what length adds" in title(plots.score_against_length(few, results))
+    alone = plots.raw_and_corrected(ll.judge.corrected(results, "correctness", ll.judge.Labels(labels.labels[:1])))
+    assert title(alone) == "Too few labels to correct the judge's score"
+
+
+def test_a_variant_without_labels_moves_nothing_and_hides_no_name(tmp_path):
+    """v1 has no label: the gap is v2's, and the legend still names the corrected score."""
+    texts, judge = [f"{i % 5 + 1} answer {i}" for i in range(40)], ll.judge.Judge.pointwise("correctness", model=MODEL)
+    results = judged({"v1": [f"{text}!" for text in texts], "v2": texts}, judge, tmp_path)
+    labels = ll.judge.Labels(tuple(label(f"q{i}", text, max(1, int(text[0]) - i % 2)) for i, text in enumerate(texts)))
+    picture = plots.raw_and_corrected(ll.judge.corrected(results, "correctness", labels))
+    assert "most for v2" in title(picture)
+    assert "corrected" in {text.get_text() for text in picture.legends[0].get_texts()}

@@ -70,6 +70,11 @@ def test_what_nobody_saw_is_in_no_figure_over_time():
     assert "50 answers of a shadow left out" in figure._suptitle.get_text().replace("\n", " ")
 
 
+def test_a_few_requests_are_not_said_to_have_come_in_no_time():
+    figure = plots.over_time(ll.Traces.from_frame(traffic(seed=2, days=1).head(3)))
+    assert figure._suptitle.get_text().startswith("3 requests within a day")
+
+
 def timeline(*moves, name="qa"):
     """The picture of an alias that these moves, each (version, kind) and more, were made of."""
     about = {"alias": "production", "before": None, "digest": "d", "who": "anna", "reason": "r", "settled": True}

@@ -153,3 +153,31 @@ def test_an_experiment_without_a_watch_says_what_to_write(folder):
     (folder / "watch.yaml").unlink()
     with pytest.raises(ll.LlmlabError, match="is not there"):
         _ = ll.Experiment.load(folder).watch
+
+
+def test_what_prometheus_is_told_of_costs_and_drift_does_not_depend_on_how_much_is_known():
+    """A cost that nobody recorded is no cost of 0, and a drift that cannot be read keeps the name of its series."""
+    unknown = traffic(cost_usd=lambda day, place: float("nan"))
+    text = ll.Watch(policy=rules({"metric": "error_rate", "above": 0.01})).report(unknown, now=NOW).to_prometheus()
+    assert 'figure="requests"' in text
+    assert 'figure="cost_usd"' not in text
+    names = set()
+    for n in (10, 4000):
+        text = ll.Watch(policy=rules(drift=["answer_words"])).report(traffic(n), now=NOW).to_prometheus()
+        names.add(next(line.rpartition(" ")[0] for line in text.splitlines() if 'metric="answer_words drift"' in line))
+    assert len(names) == 1
+
+
+def test_requests_after_the_moment_are_counted():
+    traces = traffic()
+    n = len(traces.to_frame())
+    report = ll.Watch(policy=rules({"metric": "error_rate", "above": 0.01})).report(traces, now=START)
+    assert f"{n:,} requests dated {START:%Y-%m-%d %H:%M} UTC or later were not read" in " ".join(report.notes)
+
+
+def test_what_a_watch_asks_reads_as_words():
+    assert rules({"metric": "served_model", "changed": True}).watched[0].limit == "changed"
+    note = ll.Watch(policy=rules({"metric": "error_rate", "above": 0.01})).report(
+        traffic(), now=NOW + timedelta(days=9)
+    )
+    assert str(note).endswith("does the service still record?")
