@@ -50,9 +50,9 @@ SIGNAL = "signals."
 _NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 FAILED = ("error", "timeout")
 STATUSES = ANSWERED | set(FAILED)
-CANCELLED = frozenset(  # error codes: of asyncio, gRPC, nginx and browsers, then of ASGI's clients that left
+CANCELLED = frozenset(  # error codes: of Python, gRPC, nginx and browsers, then of ASGI's clients that left
     (
-        *("cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror"),
+        *("generatorexit", "cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror"),
         *("clientdisconnect", "clientdisconnected", "client_disconnect", "client_disconnected"),
     )
 )

@@ -137,7 +137,8 @@ class Open:
         with self._lock:
             self.closed, line = True, dict(self.line)
         line.setdefault("latency_s", round(time.perf_counter() - self._began, 6))  # unless somebody said another
-        if error is not None and not isinstance(error, GeneratorExit):
+        # a stream that is closed before its end was left, unless an answer was told before
+        if error is not None and not (isinstance(error, GeneratorExit) and {"status", "text"} & line.keys()):
             failed = _generation_of(error)
             code = getattr(error, "status_code", None) or type(error).__name__
             line |= {"status": failed["status"], "error": failed["error"], "error_code": str(code)}

@@ -25,6 +25,7 @@ from llmlab import production
 from llmlab.base.errors import PromptError, TransportError
 from llmlab.base.private import project_key
 from llmlab.clients.base import Usage
+from llmlab.production.lines import cancelled_in
 from llmlab.production.recorder import pseudonym
 from llmlab.production.rollout import Arm
 
@@ -265,11 +266,15 @@ def test_a_stream_that_is_resumed_in_other_threads_is_one_line(tmp_path):
     assert recorded.lost == 0
 
 
-def test_a_stream_that_another_task_closes_is_one_line(tmp_path):
+@pytest.mark.parametrize("answer", ["", "yes"])
+def test_a_stream_that_another_task_closes_is_one_line(tmp_path, answer):
+    """Of somebody who left, where nothing was answered yet: no error rate counts that."""
     recorded = recorder(tmp_path)
 
     async def stream():
-        with recorded.request(unit="anna"):
+        with recorded.request(unit="anna") as request:
+            if answer:
+                request.answer(answer)
             yield 1
             yield 2
 
@@ -279,7 +284,9 @@ def test_a_stream_that_another_task_closes_is_one_line(tmp_path):
         await asyncio.create_task(steps.aclose())
 
     asyncio.run(served())
-    assert [trace.answer.status for trace in ll.Traces.load(tmp_path)] == ["ok"]
+    (trace,) = traces = ll.Traces.load(tmp_path)
+    assert trace.answer.status == ("ok" if answer else "error")
+    assert cancelled_in(traces.to_frame()).tolist() == [not answer]
 
 
 def test_a_closed_request_takes_no_calls(tmp_path):
