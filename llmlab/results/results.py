@@ -475,7 +475,8 @@ class Results(Shown):
         notes += [later(self.frame, table, baseline, arm, level=level) for table in timed for arm in arms]
         labelled = [row for row in rows if row.category is None and row.metric.name in self.labels_digests]
         notes += [room.labelled.corrected_line(self.labelled(row.metric.name), row) for row in labelled]
-        notes += filter(None, (sheets.unscorable_line(self.frame, name) for name in names))
+        lines = (sheets.unscorable_line, sheets.raised_line)
+        notes += filter(None, (line(self.frame, name) for name in names for line in lines))
         notes += [] if self.complete else ["Partial results: the cases that are missing may differ from these."]
         about = {"golden_digest": self.golden_digest, "age": room.summary.age_of(self.created_at)}
         return room.Comparison(rows=rows, baseline=baseline, notes=(*notes, *self.notes), **about)

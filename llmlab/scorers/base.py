@@ -21,6 +21,7 @@ from llmlab.scorers.declared import declared_digest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 NOTHING_EXPECTED = "the case names nothing expected"
+RAISED = "the scorer raised "
 RESERVED = frozenset({*ANSWER_COLUMNS, "explanations"})  # every result has these
 
 
@@ -254,4 +255,4 @@ async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
 
 
 def _unscored(metric: Scorer, error: BaseException) -> Score:
-    return Score(name=metric.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
+    return Score(name=metric.name, value=None, explanation=f"{RAISED}{type(error).__name__}: {error}"[:1000])
