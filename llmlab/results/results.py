@@ -459,7 +459,7 @@ class Results(Shown):
             raise ValueError(f"by == {by!r}, must be 'tags' or None")
         if self.failed:
             self.require_complete()
-        names = list(self.metrics) if metrics is None else list(metrics)
+        names = [metrics] if isinstance(metrics, str) else list(self.metrics if metrics is None else metrics)
         if not names:
             raise ValueError(f"no scorer in these results; name metrics=[...] ({', '.join(RESOURCE_METRICS)})")
         for name in names:

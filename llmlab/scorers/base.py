@@ -60,6 +60,7 @@ class Scorer(Shown):
 
     Raises:
         ValueError: the name cannot be a metric's name, or low is not below high.
+        TypeError: the function is none.
     """
 
     name: str
@@ -75,6 +76,9 @@ class Scorer(Shown):
 
     def __post_init__(self) -> None:
         low, high = self.low, self.high
+        if not callable(self.function):
+            rule = "must be a function of a case and its answer, such as ll.scorers.mentions_expected"
+            raise TypeError(f"scorer == {self.function!r}, {rule}")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"scorer name == {self.name!r}, must be ASCII letters, digits, _ . -; give name=...")
         if self.name in RESERVED:

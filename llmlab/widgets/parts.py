@@ -51,7 +51,7 @@ def beside(kind: Any, label: str, width: str, **options: Any) -> Any:
     return kind(description=label, **look, **options)
 
 
-small_field = partial(field, width="172px")  # to stand beside others, with room for "not sent"
+small_field = partial(field, width="162px")  # to stand beside others
 text_area = partial(field, w.Textarea, width="calc(100% - 8px)")  # as wide as the form
 
 

@@ -132,9 +132,9 @@ class Playground:
         self.system = text_area("System", rows=3, placeholder="no system text")
         self.template = text_area("Template", rows=5)
         self.model = field(w.Text, "Model")
-        self.temperature = small_field(w.Text, "Temperature", placeholder="not sent")
-        self.max_tokens = small_field(w.Text, "Max tokens", placeholder="not sent")
-        self.reasoning_effort = small_field(w.Text, "Effort", placeholder="not sent")
+        self.temperature = small_field(w.Text, "Temperature", placeholder="unset")
+        self.max_tokens = small_field(w.Text, "Max tokens", placeholder="unset")
+        self.reasoning_effort = small_field(w.Text, "Effort", placeholder="unset")
         self.examples = text_area("Examples", rows=4, placeholder="- inputs: {question: ...}\n  output: ...")
         self.response_format = text_area("Response", rows=4, placeholder="type: json_object")
         names = [scorer.name for scorer in self._scorers]
