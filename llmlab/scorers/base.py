@@ -6,6 +6,7 @@ Missing is not zero: an error row, a scorer that raises and a case that a scorer
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import re
@@ -254,9 +255,15 @@ def _tried(metric: Scorer, case: Case, generation: Generation) -> Score:
 async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
     try:
         return await metric.later(case, generation)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _unscored(metric, error)  # something within it was cancelled, and not the run
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
         return _unscored(metric, error)
 
 
 def _unscored(metric: Scorer, error: BaseException) -> Score:
-    return Score(name=metric.name, value=None, explanation=f"{RAISED}{type(error).__name__}: {error}"[:1000])
+    raised = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return Score(name=metric.name, value=None, explanation=f"{RAISED}{raised}"[:1000])
