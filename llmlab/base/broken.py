@@ -12,7 +12,7 @@ _KINDS = {  # the beginning of pydantic's word -> ours
     **{"string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false"},
     **{"list": "a list", "tuple": "a list", "set": "a list", "frozen_set": "a list", "iterable": "a list"},
     **dict.fromkeys(("dict", "mapping", "model", "dataclass"), "a mapping of keys to values"),
-    **{"date": "a date", "none": "left out", "finite": "a finite number"},
+    **{"date": "a date", "none": "left out"},
 }
 _GIVEN: tuple[tuple[type | tuple[type, ...], str], ...] = (
     *((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text")),
@@ -38,6 +38,8 @@ def broken_rule(error: Any) -> str:
 
     >>> broken_rule({"type": "greater_than_equal", "ctx": {"ge": 0}}), broken_rule({"type": "int_type", "input": "3"})
     ('must be >= 0', 'must be a whole number; it is text')
+    >>> broken_rule({"type": "finite_number", "input": float("nan")})
+    'must be a finite number; it is nan'
     """
     kind, facts, value = str(error["type"]), error.get("ctx", {}), error.get("input")
     if kind in ("value_error", "assertion_error"):
@@ -54,6 +56,8 @@ def broken_rule(error: Any) -> str:
         return f"must be {facts['expected']}"
     if kind == "string_pattern_mismatch":
         return f"must be letters, digits and signs as in the pattern {facts['pattern']}"
+    if kind == "finite_number":
+        return f"must be a finite number; it is {value}"
     expected = next((words for part, words in _KINDS.items() if kind.startswith(part)), "something else")
     actual = next((words for kinds, words in _GIVEN if isinstance(value, kinds)), "nothing")
     return f"must be {expected}; it is {actual}"

@@ -73,7 +73,8 @@ def _base_address(base_url: str) -> str:
     if scheme not in _DEFAULT_PORTS or not host:
         raise ValueError("base_url must be an http(s) address such as https://api.openai.com/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"base_url of {host} must hold no credentials, query or fragment; name the key's variable")
+        instead = "name the key's variable, or for basic authentication headers: {Authorization: VARIABLE}"
+        raise ValueError(f"base_url of {host} must hold no credentials, query or fragment; {instead}")
     if parts.path.rstrip("/").endswith("/responses"):
         raise ValueError(f"base_url of {host} must end before /responses, which is another API: drop that part")
     url_host = f"[{host}]" if ":" in host else host

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 from json.encoder import encode_basestring_ascii
-from numbers import Real
+from numbers import Integral, Real
 from operator import attrgetter
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args, runtime_checkable
 
 from pydantic_core import from_json
 
@@ -37,6 +37,9 @@ BYTES_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel c
 FIRED = "guard:"  # begins the step that names a guard that fired
 GUARDED = "guards="  # in the fingerprint of a client behind guards, before their digest
 
+_STATUSES: tuple[str, ...] = get_args(Status)
+_TOKENS = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -49,6 +52,12 @@ class Usage:
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
     cache_write_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Another library's whole numbers, such as numpy's, are Python's: an answer with them could not be stored."""
+        for name in _TOKENS:
+            if type(value := getattr(self, name)) is not int and isinstance(value, Integral):
+                object.__setattr__(self, name, int(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +242,10 @@ class Generation(Shown):
         """Of a client of one's own: None is nothing (an SDK's text of a tool call), and another type a TypeError.
 
         Seconds and dollars below zero (a clock was set back) or not finite are unknown: the answer is paid for.
+        ValueError for a status that is none: "failed" would have counted as an answer.
         """
+        if self.status not in _STATUSES:
+            raise ValueError(f"status == {self.status!r}, must be one of {', '.join(_STATUSES)}")
         if self.text is None and self.status == "ok" and not self.tool_calls:
             object.__setattr__(self, "status", "empty")
         for name, (usual, kind, nothing) in _KINDS.items():
@@ -248,7 +260,9 @@ class Generation(Shown):
         if self.cost_usd is not None and not isinstance(self.cost_usd, Decimal):
             object.__setattr__(self, "cost_usd", Decimal(str(self.cost_usd)))
         for name in _AMOUNTS:
-            if (value := getattr(self, name)) is not None and not _is_amount(value):
+            if (value := getattr(self, name)) is not None and type(value) not in (float, int, Decimal):
+                object.__setattr__(self, name, value := float(value))
+            if value is not None and not _is_amount(value):
                 object.__setattr__(self, name, None)
 
     @property

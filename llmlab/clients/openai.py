@@ -299,10 +299,14 @@ def _tool_calls(calls: Any) -> tuple[dict[str, Any], ...]:
 
 def _usage(usage: Any) -> Usage:
     usage = mapping_of(usage)
-    details = usage.get("prompt_tokens_details")
+
+    def tokens(*names: str) -> int | None:  # some gateways have the names of OpenAI's other API
+        return next((n for name in names if (n := count(usage.get(f"{name}_tokens"))) is not None), None)
+
+    details = usage.get("prompt_tokens_details", usage.get("input_tokens_details"))
     cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
-    prompt, output, total = (count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
-    details = usage.get("completion_tokens_details")
+    prompt, output, total = tokens("prompt", "input"), tokens("completion", "output"), tokens("total")
+    details = usage.get("completion_tokens_details", usage.get("output_tokens_details"))
     thought = count((details if isinstance(details, dict) else usage).get("reasoning_tokens"))
     if output is not None:
         output += _beside(prompt, output, total, thought)

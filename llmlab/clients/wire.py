@@ -387,7 +387,8 @@ def failure_of(status: int, text: str, *, headers: Mapping[str, str], access: Ac
     if status == 401:
         wrong = f"the key in {access.key_env} is wrong or expired"
         unset = f"it wants a key: set the environment variable {access.key_env}"
-        advice = (wrong if access.key else unset) if access.key_env else "this endpoint wants a key; name key_env"
+        named = "this endpoint wants a key; name key_env, or what it wants in headers: {Authorization: VARIABLE}"
+        advice = (wrong if access.key else unset) if access.key_env else named
     if 300 <= status < 400:
         advice = "it points elsewhere, and a key is not sent after it; write the final address as base_url"
     return RequestRefusedError(f"{failure} ({advice})", status_code=status)

@@ -60,6 +60,8 @@ class CallSetup:
             raise ValueError(f"concurrency == {self.concurrency}, must be >= 1")
         if (budget := self.budget) is not None and not (budget.is_finite() and budget > 0):
             raise ValueError(f"budget_usd == {self.budget_usd}, must be > 0 (or None for no bound)")
+        if (timeout_s := self.case_timeout_s) is not None and not timeout_s > 0:
+            raise ValueError(f"case_timeout_s == {timeout_s}, must be > 0 (or None for the client's own)")
 
     @property
     def budget(self) -> Decimal | None:

@@ -237,7 +237,8 @@ class _Run:
             async with bound:
                 return await self._asked(call)
         except (TimeoutError, CallTimeoutError) as error:
-            text, waited_s = _short(error) or f"no answer within {limit_s:g} s", getattr(error, "waited_s", 0.0)
+            late = f"no answer within {limit_s:g} s" if bound.expired() else "the client ran into a timeout of its own"
+            text, waited_s = _short(error) or late, getattr(error, "waited_s", 0.0)
             if bound.expired() and _own_bound(self.plan.clients.get(call.variant)):  # else for its rate limit, perhaps
                 waited_s = limit_s
             return _lost(error, status="timeout", error=text, bounds=_waited(waited_s))

@@ -188,6 +188,8 @@ def make_plan(
         raise ValueError(f"repeats == {repeats}, must be >= 1")
     if not isinstance(variants, (Bundle, Mapping)):
         raise TypeError("variants must be a bundle, or bundles by name such as {'baseline': old, 'candidate': new}")
+    if not isinstance(golden, GoldenSet):
+        raise TypeError(f"golden is of type {type(golden).__name__}, must be a GoldenSet, such as GoldenSet.load(path)")
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else dict(variants)
     if not bundles:
         raise ValueError("no variants to run")

@@ -101,6 +101,8 @@ def run(
         BudgetError: a budget is given and a model's price is unknown, or embedding alone would exceed it.
         StoreError: the call store cannot be written; answers up to there are kept, and in the error's `results`.
     """
+    if engine not in ("here", "ray"):
+        raise ValueError(f"engine == {engine!r}, must be 'here' or 'ray'")
     checked_scorers = scorers_that_make(metrics, scorers)
     setup = CallSetup(
         client=client,
@@ -154,6 +156,8 @@ def run_by(
     failed_share_allowed: float = 0.2,
 ) -> Results:
     """What `run` gives, by a setup that is one value."""
+    if not 0 <= failed_share_allowed <= 1:
+        raise ValueError(f"failed_share_allowed == {failed_share_allowed}, must lie between 0 and 1")
     checked_scorers = as_scorers(scorers)
     embedders: dict[str, search.Embedder] = {}
 
@@ -225,8 +229,9 @@ def personal_notes(golden: GoldenSet) -> tuple[str, ...]:
 def scorers_that_make(metrics: Collection[str], scorers: Sequence[Scorer | ScoreFunction]) -> tuple[Scorer, ...]:
     """The scorers; ValueError for a metric that will be read and that none of them makes."""
     checked = as_scorers(scorers)
+    named = [metrics] if isinstance(metrics, str) else metrics
     metric_names = [*(scorer.name for scorer in checked), *RESOURCE_METRICS]
-    if unknown := [name for name in metrics if name not in metric_names]:
+    if unknown := [name for name in named if name not in metric_names]:
         raise ValueError(
             f"no scorer makes the metric {unknown[0]!r} (there are: {', '.join(metric_names)}); nothing was asked"
         )

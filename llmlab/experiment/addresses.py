@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import pydantic
+
+from llmlab.base.documents import broken_rule
 from llmlab.base.errors import FileRuleError
 from llmlab.base.project import project_root
 from llmlab.bundle.bundle import ModelRef
@@ -78,6 +81,7 @@ class Addresses:
         Raises:
             FileRuleError: the folder would send a well-known key to an address that only the folder names.
             RequestRefusedError: nobody knows the model's provider.
+            ValueError: the `base_url` is no address.
         """
         if self.base_url:
             return self._by_hand(model)
@@ -100,7 +104,10 @@ class Addresses:
 
     def _by_hand(self, model: ModelRef) -> Endpoint:
         """The entry of the user's files for that address, else one with the key that is usual for its wire."""
-        address = Access(base_url=self.base_url)
+        try:
+            address = Access(base_url=self.base_url)
+        except pydantic.ValidationError as error:
+            raise ValueError(broken_rule(error)) from None
         for _, entry in self._entries(model):
             if entry.base_url == address.base_url:
                 return entry

@@ -150,6 +150,8 @@ class Experiment(Shown):
             raise FileRuleError(
                 "is no experiment: it has no golden.jsonl; `llmlab new NAME --csv questions.csv` makes one", path=path
             )
+        if isinstance(models := asked.get("models", ()), str) and models:
+            asked["models"] = [models]
         rules = folder / "experiment.yaml"
         settings = read_model(Settings, rules) if rules.is_file() else Settings()
         return cls(path=folder, settings=settings, asked={k: v for k, v in asked.items() if v not in ("", 0, None)})
@@ -466,6 +468,8 @@ class Experiment(Shown):
             **options,
         }
         scorers = as_scorers(arguments["scorers"])
+        if isinstance(metrics := arguments["metrics"], str):
+            arguments["metrics"] = [metrics]
         measured = {*RESOURCE_METRICS, *(scorer.name for scorer in scorers)}
         unmeasured = [name for name in arguments["metrics"] if name not in measured]
         judges = [*self.judges.values()] if unmeasured else []
@@ -475,8 +479,8 @@ class Experiment(Shown):
                 f"nothing makes the metric {unknown[0]!r} (scorers and calls: {', '.join(sorted(measured))}; judges: "
                 f"{', '.join(graded)}); nothing was asked"
             )
-        metrics = [name for name in arguments["metrics"] if name in measured or name not in graded]
-        return {**arguments, "scorers": scorers, "metrics": metrics}, [j for j in judges if j.metric in unmeasured]
+        made = [name for name in arguments["metrics"] if name in measured or name not in graded]
+        return {**arguments, "scorers": scorers, "metrics": made}, [j for j in judges if j.metric in unmeasured]
 
     def _required(self, file: str, remedy: str) -> Path:
         """The path of a file of the folder; FileRuleError with what to do where it is not there."""

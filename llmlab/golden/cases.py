@@ -18,6 +18,7 @@ from llmlab import golden
 from llmlab.base.cells import plain
 from llmlab.base.documents import json_lines, write_whole
 from llmlab.base.errors import DataError, FileRuleError
+from llmlab.base.numbers import counted
 from llmlab.base.private import Found, personal_in, told
 from llmlab.bundle.chat import of_messages, said, with_pictures
 from llmlab.bundle.prompt import frozen_json
@@ -397,7 +398,8 @@ class GoldenSet(Shown):
     def _sentence(self) -> str:
         clusters = len({case.cluster or f"\0{case.id}" for case in self.cases})
         tags = f", {len(self.tags)} tags" if self.tags else ""
-        return f"{len(self)} cases in {clusters} clusters{tags}, digest {self.digest[:8]}."
+        counts = f"{counted(len(self), 'case')} in {counted(clusters, 'cluster')}"
+        return f"{counts}{tags}, digest {self.digest[:8]}."
 
 
 def is_held_out(content: str, share: float) -> bool:

@@ -21,7 +21,7 @@ from llmlab.golden.cases import Case, GoldenSet
 
 PASSAGES = "passages"  # what retrieval fills in
 HINTS = {
-    PASSAGES: "; passages need a `retrieval:` in the bundle",
+    PASSAGES: "; passages need a `retrieval:` in the bundle, and an example has its own among its inputs",
     "history": "; a question that begins a conversation is written as `messages` too, and has an empty history",
 }
 GROUPS_SHOWN = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -41,10 +41,10 @@ def rows_of(
     """The plain values of each row's case; `columns`: field of a case -> column, None where the table has none.
 
     Raises:
-        ValueError: the table lacks a column. RowError: a cell is empty, or none of its kind.
+        ValueError: the table lacks a column, or `inputs` names none. RowError: a cell is empty, or none of its kind.
     """
     used = {key: column for key, column in columns.items() if column is not None}
-    fills = inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
+    fills = _fills(inputs)
     id_column = id or ("id" if "id" in frame.columns and "id" not in fills.values() else None)
     for column in [*fills.values(), *used.values(), *([id_column] if id_column else [])]:
         if column not in frame.columns:
@@ -69,7 +69,7 @@ def of_file(path: str | Path, kind: str, inputs: Inputs, columns: Mapping[str, A
     FileRuleError where no row is left.
     """
     table = {"csv": read_csv, "parquet": read_parquet}.get(kind, read_table)(path)
-    frame = table.with_columns(_named(inputs, columns)).cells
+    frame = table.with_columns(_named(inputs, columns, table.cells.columns)).cells
     if table.text:
         frame = frame[~table.cells.map(is_missing).all(axis="columns")]
     if frame.empty:
@@ -80,16 +80,24 @@ def of_file(path: str | Path, kind: str, inputs: Inputs, columns: Mapping[str, A
 
 def of_dataset(dataset: datasets.Dataset, inputs: Inputs, columns: Mapping[str, Any]) -> pd.DataFrame:
     """The columns of a Hugging Face dataset as a person reads them: a class by its name, a picture as a part."""
-    needed = _named(inputs, columns)
-    some = dataset.select_columns([name for name in dataset.column_names if name in needed])
+    needed = _named(inputs, columns, dataset.column_names)
+    some = dataset.with_format(None).select_columns([name for name in dataset.column_names if name in needed])
     rows = [_as_read(row, some.features) for row in some]
     return pd.DataFrame(rows, columns=some.column_names or None, dtype=object)
 
 
-def _named(inputs: Inputs, columns: Mapping[str, Any]) -> list[str]:
-    """The columns that inputs and fields of a case are read from, each once."""
-    fields = (column for key, column in columns.items() if column and key not in ("expected_is", "name"))
-    return list(dict.fromkeys([*(inputs.values() if isinstance(inputs, Mapping) else inputs), *fields]))
+def _fills(inputs: Inputs) -> Mapping[str, str]:
+    """Placeholder -> column; ValueError for one text, whose letters would be columns, and for none."""
+    if isinstance(inputs, str) or not inputs:
+        raise ValueError(f"inputs == {inputs!r}, must be a list of columns, such as ['question']")
+    return inputs if isinstance(inputs, Mapping) else {column: column for column in inputs}
+
+
+def _named(inputs: Inputs, columns: Mapping[str, Any], there: Iterable[str]) -> list[str]:
+    """The columns that inputs, fields and ids of cases are read from, each once; `there`: all of the table."""
+    fields = [column for key, column in columns.items() if column and key not in ("expected_is", "name")]
+    own_id = [] if columns.get("id") or "id" not in there else ["id"]
+    return list(dict.fromkeys([*_fills(inputs).values(), *fields, *own_id]))
 
 
 def is_missing(value: Any) -> bool:

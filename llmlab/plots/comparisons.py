@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -200,7 +201,16 @@ def _draw_panel(axes: Axes, group: Sequence[PairedRow], *, rows: Sequence[Paired
     axes.set_yticks(range(len(group)), [_label(row, rows) for row in reversed(group)], fontsize=9)
     axes.set_ylim(-0.7, len(group) - 0.3)
     about = f"difference from {short_name(group[0].baseline, 40)}{_in_unit(unit)}"
-    axes.set_xlabel(wrapped(f"{about}, {group[0].level:.0%} interval", 60))
+    axes.set_xlabel(wrapped(f"{about}{_power_of_ten(axes)}, {group[0].level:.0%} interval", 60))
+
+
+def _power_of_ten(axes: Axes) -> str:
+    """What very large or small numbers are divided by: in the label, for the corner of the axes is under a long one."""
+    power = math.floor(math.log10(max(map(abs, axes.get_xlim()))))
+    if -5 < power < 6:
+        return ""
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 10.0**power:g}".replace("-", "\N{MINUS SIGN}"))
+    return f" in 1e{power}"
 
 
 _COLOURS = {"better": "blue", Verdict.PASS: "blue", "worse": "vermillion", Verdict.FAIL: "vermillion"}  # else undecided

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import compress
@@ -19,11 +20,11 @@ import numpy as np
 
 from llmlab.base.background import run_in_background
 from llmlab.base.numbers import counted
-from llmlab.base.private import Secrets, scrub, secrets_now
+from llmlab.base.private import Secrets, excerpt, scrub, secrets_now
 from llmlab.clients.base import ANSWER_COLUMNS, Generation, Usage, with_calls
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.results.scores import Metric
-from llmlab.scorers.base import NOTHING_EXPECTED, Score, Scorer, score_all, score_all_async
+from llmlab.scorers.base import NOTHING_EXPECTED, RAISED, Score, Scorer, score_all, score_all_async
 from llmlab.stats.arrays import FloatArray
 
 if TYPE_CHECKING:
@@ -296,6 +297,16 @@ def unscorable_line(frame: pd.DataFrame, name: str) -> str:
         return ""
     named = f"{len(cases):,} of {counted(frame['case_id'].nunique(), 'case')} name nothing expected"
     return f"{name}: {named}; their answers count as unscored, though none could have a score."
+
+
+def raised_line(frame: pd.DataFrame, name: str) -> str:
+    """For how many answers this metric's scorer raised, and what most often; "" for none."""
+    why = [json.loads(text).get(name, "") for text in explanations_of(frame[frame[name].isna()]) if text]
+    if not (raised := Counter(reason.removeprefix(RAISED) for reason in why if reason.startswith(RAISED))):
+        return ""
+    (most, times), n = raised.most_common(1)[0], raised.total()
+    often = "" if times == n else f", most often ({times:,})"
+    return f"{name}: its scorer raised for {n:,} of {counted(len(frame), 'answer')}{often}: {excerpt(most, limit=200)}."
 
 
 def with_reasons(frame: pd.DataFrame, name: str, reasons: Sequence[str]) -> list[str]:

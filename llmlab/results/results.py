@@ -459,7 +459,7 @@ class Results(Shown):
             raise ValueError(f"by == {by!r}, must be 'tags' or None")
         if self.failed:
             self.require_complete()
-        names = list(self.metrics) if metrics is None else list(metrics)
+        names = [metrics] if isinstance(metrics, str) else list(self.metrics if metrics is None else metrics)
         if not names:
             raise ValueError(f"no scorer in these results; name metrics=[...] ({', '.join(RESOURCE_METRICS)})")
         for name in names:
@@ -475,7 +475,8 @@ class Results(Shown):
         notes += [later(self.frame, table, baseline, arm, level=level) for table in timed for arm in arms]
         labelled = [row for row in rows if row.category is None and row.metric.name in self.labels_digests]
         notes += [room.labelled.corrected_line(self.labelled(row.metric.name), row) for row in labelled]
-        notes += filter(None, (sheets.unscorable_line(self.frame, name) for name in names))
+        lines = (sheets.unscorable_line, sheets.raised_line)
+        notes += filter(None, (line(self.frame, name) for name in names for line in lines))
         notes += [] if self.complete else ["Partial results: the cases that are missing may differ from these."]
         about = {"golden_digest": self.golden_digest, "age": room.summary.age_of(self.created_at)}
         return room.Comparison(rows=rows, baseline=baseline, notes=(*notes, *self.notes), **about)

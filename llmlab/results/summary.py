@@ -22,7 +22,7 @@ from llmlab.base.numbers import Interval, counted, number
 from llmlab.base.private import excerpt
 from llmlab.base.project import utc
 from llmlab.display.shown import Shown
-from llmlab.results.answers import explanations_of
+from llmlab.results.answers import explanations_of, raised_line
 from llmlab.results.scores import CaseDesign, Cells, Metric, ScoreTable, two_digits
 from llmlab.stats.agreement import consistency as repeat_consistency
 from llmlab.stats.arrays import FloatArray
@@ -166,7 +166,7 @@ class Summary(Shown):
 
 def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
     """The summary of results, by the same reduction of repeats that comparisons use."""
-    tables = {name: results.table(name) for name in (*results.metrics, *_RESOURCES)}
+    tables, frame = {name: results.table(name) for name in (*results.metrics, *_RESOURCES)}, results.frame
     estimates, rows, at_worst = {}, {}, {}
     for metric, table in tables.items():
         for column, variant in enumerate(results.variants):
@@ -189,7 +189,8 @@ def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
         sources=f"{golden}; bundles {bundles}; {age_of(results.created_at)}.",
         notes=(
             *([f"Errors: {errors}."] if errors else []),
-            *failing_lines(results.frame, results.metrics.values()),
+            *failing_lines(frame, results.metrics.values()),
+            *filter(None, (raised_line(frame, name) for name in results.metrics if frame[name].notna().any())),
             *results.notes,
             *([weighting] if weighting else []),
         ),
@@ -197,7 +198,7 @@ def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
             (variant, table.metric.name): seconds
             for table in (results.table(name) for name in LATENCIES if name in results.columns)
             for variant in results.variants
-            if (seconds := latency_quantiles(results.frame, table, variant)) is not None
+            if (seconds := latency_quantiles(frame, table, variant)) is not None
         },
         corrected={(name, of.metric.name): of.mean(name).corrected for of in labelled for name in results.variants},
     )

@@ -6,6 +6,7 @@ Missing is not zero: an error row, a scorer that raises and a case that a scorer
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import re
@@ -21,6 +22,7 @@ from llmlab.scorers.declared import declared_digest
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 NOTHING_EXPECTED = "the case names nothing expected"
+RAISED = "the scorer raised "
 RESERVED = frozenset({*ANSWER_COLUMNS, "explanations"})  # every result has these
 
 
@@ -59,6 +61,7 @@ class Scorer(Shown):
 
     Raises:
         ValueError: the name cannot be a metric's name, or low is not below high.
+        TypeError: the function is none.
     """
 
     name: str
@@ -74,6 +77,9 @@ class Scorer(Shown):
 
     def __post_init__(self) -> None:
         low, high = self.low, self.high
+        if not callable(self.function):
+            rule = "must be a function of a case and its answer, such as ll.scorers.mentions_expected"
+            raise TypeError(f"scorer == {self.function!r}, {rule}")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"scorer name == {self.name!r}, must be ASCII letters, digits, _ . -; give name=...")
         if self.name in RESERVED:
@@ -249,9 +255,15 @@ def _tried(metric: Scorer, case: Case, generation: Generation) -> Score:
 async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
     try:
         return await metric.later(case, generation)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _unscored(metric, error)  # something within it was cancelled, and not the run
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's scorer may raise anything: the row is unscored and counted
         return _unscored(metric, error)
 
 
 def _unscored(metric: Scorer, error: BaseException) -> Score:
-    return Score(name=metric.name, value=None, explanation=f"the scorer raised {type(error).__name__}: {error}"[:1000])
+    raised = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return Score(name=metric.name, value=None, explanation=f"{RAISED}{raised}"[:1000])

@@ -5,6 +5,8 @@ A form over a `judge.labelling.Session`, which keeps the order, the place and th
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -27,6 +29,7 @@ from llmlab.results.results import Results
 from llmlab.widgets.parts import beside, button, column, row
 
 OPENERS = {"pointwise": label_grades, "pairwise": label_preferences}
+READ_S = 0.4  # nobody has read an answer sooner: the second click of two, or a held key, was meant for the one before
 SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
 
 
@@ -68,7 +71,7 @@ class Labeller:
         if isinstance(results, Harvest):
             chosen = results.worklist(self._rubric.name) if chosen is None else chosen
             results = results.results
-        self._results = results
+        self._results, self._pressed_s = results, -math.inf
         path, labeller = path or runs_folder() / f"labels_{self._rubric.name}.jsonl", labeller or who()
         self.session: Session = OPENERS[kind](
             results, chosen, rubric=self._rubric, path=path, labeller=labeller, seed=seed, base=base
@@ -93,7 +96,7 @@ class Labeller:
         question = f"Which is better? {self._rubric.question}" if session.pairwise else self._rubric.question
         self.bar = w.IntProgress(max=len(session.items), layout=w.Layout(width="160px"))
         self.progress, self.item, self.status, self.agreed = html_widget(), html_widget(), html_widget(), html_widget()
-        self.grades = {key: button(key, partial(self.press, key), width_px=44) for key in session.keys}
+        self.grades = {key: button(key, partial(self._on_press, key), width_px=44) for key in session.keys}
         anchors: dict[Any, str] = dict(self._rubric.anchors) if not session.pairwise else SIDES
         levels = [row(grade, html_widget(html_note(anchors[session.keys[key]]))) for key, grade in self.grades.items()]
         self.keys = beside(w.Text, "Keys", "220px", placeholder=" ".join([*session.keys, "u", "s", "b", "n"]))
@@ -124,9 +127,18 @@ class Labeller:
             return
         self.keys.value = ""  # which calls this again
         if len(typed) == 1:
-            self.press(typed.lower())
+            self._on_press(typed.lower())
         else:  # typed before the next answer was on the screen
             self._say("One key at a time: nothing was saved for the last keys.", Chip("not saved", "unsure"))
+
+    def _on_press(self, key: str) -> None:
+        """A key or a click of somebody: a grade counts where there was time to read the answer that it is for."""
+        too_quick, self._pressed_s = time.monotonic() < self._pressed_s + READ_S, time.monotonic()
+        if too_quick and key in self.grades:
+            self._say("Too quick to have been read: nothing was saved for the last press.", Chip("not saved", "unsure"))
+            return
+        self.press(key)
+        self._pressed_s = time.monotonic()
 
     def _in_place(self, do: Callable[[], str]) -> None:
         """Do it; what goes wrong is said in the form."""

@@ -95,7 +95,7 @@ class Playground:
         self._results, self._folder, self._draft = results, folder, bundle
         self._scorers = as_scorers(scorers or (mentions_expected,))
         self._thread = threading.Thread()
-        self._report, self._stop, self._busy = Report(), threading.Event(), False
+        self._report, self._stop, self._busy, self._failed = Report(), threading.Event(), False, False
         options = {"concurrency": CONCURRENCY, **options, "progress": self._tell, "stop": self._stop}
         self._setup = CallSetup(client=client, **options)
         self._make_fields(size, seed)
@@ -132,9 +132,9 @@ class Playground:
         self.system = text_area("System", rows=3, placeholder="no system text")
         self.template = text_area("Template", rows=5)
         self.model = field(w.Text, "Model")
-        self.temperature = small_field(w.Text, "Temperature", placeholder="not sent")
-        self.max_tokens = small_field(w.Text, "Max tokens", placeholder="not sent")
-        self.reasoning_effort = small_field(w.Text, "Effort", placeholder="not sent")
+        self.temperature = small_field(w.Text, "Temperature", placeholder="unset")
+        self.max_tokens = small_field(w.Text, "Max tokens", placeholder="unset")
+        self.reasoning_effort = small_field(w.Text, "Effort", placeholder="unset")
         self.examples = text_area("Examples", rows=4, placeholder="- inputs: {question: ...}\n  output: ...")
         self.response_format = text_area("Response", rows=4, placeholder="type: json_object")
         names = [scorer.name for scorer in self._scorers]
@@ -200,6 +200,8 @@ class Playground:
         self._show_report()
 
     def _show_check(self) -> None:
+        if self._failed:  # it was said of the form as it was
+            self._say("")
         self.checked.value = html_of(self.check)
 
     def _show_tag(self) -> None:
@@ -247,7 +249,7 @@ class Playground:
         self._report.show(self.tries)
 
     def _say(self, text: str, chip: Chip | None = None) -> None:
-        self.status.value = html_note(text, chip=chip) if text else Html("")
+        self.status.value, self._failed = html_note(text, chip=chip) if text else Html(""), False
 
     def _in_place(self, do: Callable[[], None]) -> None:
         """Do it; what goes wrong is said in the form."""
@@ -256,6 +258,7 @@ class Playground:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a client or a scorer raises belongs into the form
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             self._say(f"{kind}{error}", Chip("error", "bad"))
+            self._failed = True
 
     def _on_key(self, _: Any, message: Mapping[str, Any], __: Any) -> None:
         if message.get("event") == "submit" and not self.run.disabled:  # Enter
@@ -336,6 +339,8 @@ class Playground:
         self.saving.layout.display = ""
 
     def _write(self) -> None:
+        if self.saving.layout.display:  # the second click of two
+            return
         tries, bundle, shown = self.tries, self._draft, self.tries.shown
         which = f"try {shown.number} of {len(tries.done)}" if shown and shown.bundle == bundle else "not tried"
         fields = ", ".join(name for name, _, _ in tries.baseline.diff(bundle).changes)

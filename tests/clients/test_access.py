@@ -57,7 +57,7 @@ def test_the_messages_api_is_found_as_pasted_too() -> None:
         (f"{DEPLOYED}?api-version=2024-10-21", {"deployment": "other"}, "drop one of them"),
         ("https://a.example/v1beta/models/m:generateContent?key=hunter2", {}, "no credentials, query or fragment"),
         ("https://a.example/v1?api-version=1&key=hunter2", {}, "no credentials, query or fragment"),
-        ("https://user:hunter2@a.example/v1", {}, "no credentials, query or fragment"),
+        ("https://user:hunter2@a.example/v1", {}, "or for basic authentication headers: {Authorization: VARIABLE}"),
         ("hunter2", {}, "must be an http"),
         ("https://a.example", {"api_key_env": "sk-hunter2"}, "^api_key_env: must be the NAME"),
         ("https://a.example", {"max_in_flight": 0}, "^max_in_flight: .*greater than or equal to 1$"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,6 +93,20 @@ def test_an_amount_that_cannot_be_is_unknown_and_the_answer_is_kept(name, odd):
         assert (answer.text, getattr(answer, name)) == ("Paris", None)
         assert Generation.from_json(answer.to_json()) == answer
     assert getattr(Generation(text="Paris", **{name: 0}), name) == 0
+
+
+def test_numbers_of_numpy_can_be_stored():
+    """As found: "the answer cannot be stored: Object of type int64 is not JSON serializable", of an answer paid for."""
+    usage = Usage(input_tokens=np.int64(3), output_tokens=np.int32(2))
+    answer = Generation(text="Paris", usage=usage, latency_s=np.float32(1.5))
+    assert Generation.from_json(answer.to_json()) == answer
+    assert (answer.usage.input_tokens, answer.latency_s) == (3, 1.5)
+
+
+def test_a_status_that_is_none_is_refused():
+    """As found: an answer with status "failed" was stored, and scored as one that came."""
+    with pytest.raises(ValueError, match="status == 'failed', must be one of ok, refused"):
+        Generation(text="", status="failed", error="out of memory")
 
 
 def test_a_stored_amount_below_zero_is_read_as_unknown():

@@ -13,7 +13,7 @@ import pytest
 from llmlab.base.errors import RequestRefusedError
 from llmlab.bundle.bundle import Sampling
 from llmlab.clients.base import Usage
-from llmlab.clients.openai import OpenAIClient
+from llmlab.clients.openai import OpenAIClient, read_answer
 from tests.clients.made import QUICK, ask, asking, connected
 from tests.loopback import Loopback
 
@@ -86,6 +86,15 @@ def test_usage_that_is_left_out_is_unknown_and_not_zero(loopback: Loopback, stre
     loopback.set(script=["no_usage"])
     answer = ask(connected(loopback, stream=stream))
     assert (answer.text, answer.usage, answer.cost_usd) == ("echo: How?", Usage(), None)
+
+
+@pytest.mark.parametrize("details", [{}, {"input_tokens_details": {"cached_tokens": 4}}])
+def test_usage_by_the_names_of_the_other_api_is_read(details: dict[str, Any]) -> None:
+    """As found: `input_tokens` and `output_tokens`, which some gateways send, were an unknown cost."""
+    usage = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10, **details}
+    reply = {"choices": [{"message": {"content": "Yes."}, "finish_reason": "stop"}], "usage": usage}
+    cached = 4 if details else None
+    assert read_answer(reply)["usage"] == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=cached)
 
 
 @pytest.mark.parametrize("mode", ["no_done", "no_finish"])

@@ -145,6 +145,17 @@ def test_a_bound_on_a_case_holds_for_every_client(loopback: Loopback, path: Path
     assert progress.generations[0].error == "no answer within 0.3 s"
 
 
+def test_a_timeout_of_the_clients_own_is_told_as_such(path: Path) -> None:
+    """As found: a client that gave up at once was told as "no answer within 600 s"."""
+
+    class Impatient(FakeClient):
+        async def complete(self, request: Request) -> Generation:
+            raise TimeoutError
+
+    (lost,) = carried_out(planned(1, Impatient("never")), path).generations
+    assert (lost.status, lost.error) == ("timeout", "the client ran into a timeout of its own")
+
+
 @pytest.mark.parametrize("fault", ["500", "reset", "truncate", "html", "bad_json", "error200", "no_choices"])
 def test_broken_replies_are_tried_again_and_never_stored(loopback: Loopback, path: Path, fault: str) -> None:
     """FAULTS 7 and 21: the answer that is kept is the whole one."""

@@ -518,3 +518,26 @@ def test_cases_that_send_the_same_request_are_told_before_the_first_call_and_are
     row = results.compare("v1").row("length")
     assert (row.n_pairs, row.n_clusters) == (40, 10)
     assert set(planned.notes) <= set(results.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"engine": "dask"}, "must be 'here' or 'ray'"),
+        ({"scorers": ["not_empty"]}, "must be a function of a case and its answer"),
+        ({"failed_share_allowed": -1}, "must lie between 0 and 1"),
+        ({"failed_share_allowed": 20}, "must lie between 0 and 1"),
+        ({"case_timeout_s": 0}, "must be > 0"),
+        ({"golden": "golden.jsonl"}, r"must be a GoldenSet, such as GoldenSet\.load\(path\)"),
+        ({"metrics": "speed"}, "no scorer makes the metric 'speed'"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_means_nothing_is_refused_before_a_call_is_paid(given: Any, rule: str, store: Path) -> None:
+    """As found: an unknown engine ran here, and a scorer's name in quotes was called for every answer, in vain."""
+    asked = FakeClient("An answer.")
+    with pytest.raises((TypeError, ValueError), match=rule):
+        ll.run(**{"variants": BUNDLE, "golden": golden(3), "client": asked, "store": store, "progress": False, **given})
+    assert not store.exists()
+    results = ll.run(BUNDLE, golden(3), client=asked, store=store, scorers=[ll.scorers.not_empty], metrics="not_empty")
+    assert results.compare(results.variants[0], metrics="not_empty", candidates=[]).rows == ()

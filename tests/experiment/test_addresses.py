@@ -91,6 +91,14 @@ def test_an_address_given_by_hand_gets_the_key_of_its_wire(project, model, key_e
     assert (found.base_url, found.key_env) == ("http://127.0.0.1:9/v1", key_env)
 
 
+@pytest.mark.parametrize("address", ["localhost:11434/v1", "http://me:pass@a/v1"])
+def test_an_address_given_by_hand_that_is_none_is_told_by_its_rule(project, address):
+    """As found: five lines of pydantic, with a link to its pages."""
+    with pytest.raises(ValueError, match=r"^base_url: base_url (must be an http|of a must hold no)") as told:
+        Addresses.of(project, base_url=address).endpoint_for(MODEL)
+    assert "pydantic" not in str(told.value)
+
+
 def test_an_address_given_by_hand_takes_the_entry_that_names_it(project):
     """Its key, its prices and its limits."""
     written(project / "experiments" / "endpoints.yaml", entry("http://gateway/v1", "KEY_OF_OUR_TEAM"))

@@ -40,6 +40,14 @@ def test_a_folder_of_prompts_and_cases_is_enough(folder):
     assert exp.run(client=client).summary()
 
 
+def test_one_model_and_one_metric_may_be_said_as_texts(folder):
+    """As found: "'o' names no provider", and "no scorer makes the metric 'n'"."""
+    exp = ll.Experiment.load(folder, models="mistral/mistral-small-2506")
+    assert {str(bundle.model) for bundle in exp.variants.values()} == {"mistral/mistral-small-2506"}
+    results = exp.run(client=ll.FakeClient("city 1"), metrics="not_refused")
+    assert results.compare(exp.reference, metrics="not_refused").rows
+
+
 def test_the_gate_alone_names_baseline_and_deciding_metric(folder):
     """An alias that nothing carries yet stands for the file that the gate names beside it."""
     (folder / "gate.yaml").write_text(

@@ -353,3 +353,36 @@ def test_a_column_called_id_names_the_cases_unless_it_is_an_input() -> None:
     assert list(GoldenSet.from_frame(frame, inputs=["id"]).by_id) == ["q1", "q2"]
     with pytest.raises(FileRuleError, match="a7"):
         GoldenSet.from_frame(pd.concat([frame, frame]), inputs=["question"])
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "hf"])
+def test_a_column_called_id_names_the_cases_of_files_and_datasets_too(ending: str, tmp_path: Path) -> None:
+    """As found: only frames kept it; the cases of a file with ids were called q1, q2."""
+    frame, path = pd.DataFrame({"id": ["a7", "b8"], "q": ["x", "y"], "other": [1, 2]}), tmp_path / f"t.{ending}"
+    if ending == "hf":
+        golden = GoldenSet.from_hf(datasets.Dataset.from_pandas(frame), inputs=["q"])
+    else:
+        write = {"csv": "to_csv", "jsonl": "to_json", "parquet": "to_parquet"}[ending]
+        getattr(frame, write)(path, **({"orient": "records", "lines": True} if ending == "jsonl" else {"index": False}))
+        golden = GoldenSet.from_table(path, inputs=["q"])
+    assert list(golden.by_id) == ["a7", "b8"]
+
+
+@pytest.mark.parametrize("inputs", ["question", (), []])
+def test_inputs_that_are_one_text_or_none_are_refused_by_their_rule(inputs: Any) -> None:
+    """As found: "no column 'q' in the table", and "has no cases" of a data set with a hundred."""
+    frame = pd.DataFrame({"question": ["a"]})
+    for read in (
+        lambda: GoldenSet.from_frame(frame, inputs=inputs),
+        lambda: GoldenSet.from_hf(datasets.Dataset.from_pandas(frame), inputs=inputs),
+    ):
+        with pytest.raises(ValueError, match="must be a list of columns"):
+            read()
+
+
+def test_the_format_of_a_hugging_face_dataset_does_not_change_its_cases() -> None:
+    """As found: the cells of one with pandas' format became lists of one."""
+    dataset = datasets.Dataset.from_dict({"q": ["a", "b"], "n": [1, 2]})
+    plain = GoldenSet.from_hf(dataset, inputs=["q", "n"])
+    for form in ("pandas", "numpy", "arrow"):
+        assert GoldenSet.from_hf(dataset.with_format(form), inputs=["q", "n"]).digest == plain.digest

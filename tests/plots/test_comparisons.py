@@ -53,6 +53,20 @@ def test_forest_and_trade_off_draw_any_names(names):
         assert "\x1b" not in figure.alt
 
 
+@pytest.mark.parametrize(("size", "power"), [(1e10, "in 1e8"), (3e-7, "in 1e-8"), (50.0, "")])
+def test_what_ticks_are_multiplied_with_stands_in_the_label(size, power):
+    """As found: matplotlib wrote it into the corner of the axes, over the end of a long label."""
+    results = arms(["v1", "v2"])
+    numbers = np.random.default_rng(1).normal(1, 0.2, len(results.frame)) * size
+    compared = with_numbers(results, cost_usd=numbers.tolist()).compare("v1", metrics=["cost_usd"])
+    figure = plots.forest(compared)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = figure.axes
+    assert axes.xaxis.get_offset_text().get_text() == ""
+    assert power in axes.get_xlabel()
+    assert ("1e" in axes.get_xlabel()) is bool(power)
+
+
 def test_names_are_literal_text():
     """`$x_1$` is a name, not mathematics."""
     figure = plots.forest(arms(["v1", "$x_1$"]).compare("v1"))

@@ -95,6 +95,19 @@ def test_above_the_allowed_share_of_errors_a_run_is_failed(n_errors, state):
         assert "1.000" not in str(found)
 
 
+def test_a_scorer_that_raises_is_told_with_what_it_raised_wherever_its_metric_is_read():
+    """As found: a comparison said that 4 answers were unscored, and not that `case.expected in text` is a TypeError."""
+
+    def right(case, generation):
+        return case.expected in generation.text if case.id < "q2" else 1.0
+
+    cases = [Case(id=f"q{i}", inputs={"q": i}, expected="yes") for i in range(8)]
+    rows = [Generation(variant=name, case_id=case.id, text="yes") for name in BUNDLES for case in cases]
+    found = Results.from_generations(rows, golden=GoldenSet(tuple(cases)), bundles=BUNDLES, scorers=[right])
+    for said in (str(found.compare("v1")), str(found.summary())):
+        assert said.count(f"right: its scorer raised for {2 * len(BUNDLES)} of {len(rows)} answers: TypeError: ") == 1
+
+
 def test_cases_that_name_nothing_expected_are_told_apart_from_lost_answers():
     """Both are unscored; only the second kind says something of an arm."""
     cases = [Case(id=f"q{i}", inputs={"q": i}, expected=("yes",) if i < 6 else ()) for i in range(8)]

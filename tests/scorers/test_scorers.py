@@ -481,6 +481,29 @@ def test_an_object_that_is_called_with_await_is_an_async_scorer() -> None:
     assert asyncio.run(score_all_async([grade], CASE, said("x")))["grade"].value == 0.5
 
 
+def test_something_cancelled_within_a_scorer_is_a_lost_score_and_the_run_that_is_cancelled_ends() -> None:
+    """As found: a cancelled call within a scorer ended the run without a word, with every answer paid for."""
+
+    async def grade(case: Case, generation: Generation) -> float:
+        if case.id == CASE.id:
+            raise asyncio.CancelledError
+        await asyncio.sleep(60)
+        return 1.0
+
+    async def all_of(case: Case) -> dict[str, Score]:
+        return await score_all_async(as_scorers([grade]), case, said("x"))
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(all_of(Case(id="other", inputs={"q": "?"})))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    assert asyncio.run(all_of(CASE))["grade"].explanation == "the scorer raised CancelledError"
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+
+
 @pytest.mark.parametrize("explanation", [["a"], 5, {"a": 1}])
 def test_an_explanation_that_is_no_text_is_an_error_of_the_scorer(explanation: Any) -> None:
     told = scorer(name="odd")(lambda case, generation: Score(value=0, explanation=explanation))

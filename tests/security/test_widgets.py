@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmlab.widgets.labeller import READ_S
 from tests.jupyterlab import ROOT, open_notebook, run_all, screenshot
 from tests.payloads import SCRIPTS
 from tests.security.watching import assert_quiet, assert_readable, poke, watched
@@ -75,6 +76,7 @@ def test_the_labeller_shows_every_hostile_answer_as_text(jupyterlab: Any, page: 
     keys = page.get_by_label("Keys", exact=True)
     keys.wait_for()
     for done in range(1, 31):
+        page.wait_for_timeout(1000 * READ_S)
         keys.press("1")
         page.get_by_text(f"{done} of ").first.wait_for()
         assert not page.alerts, f"answer {done}"

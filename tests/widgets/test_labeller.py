@@ -14,6 +14,12 @@ from tests.made_results import HOSTILE
 ANSWERS = {"variant-one": ["a0", "a1", "a2"], "variant-two": ["b0", "b1", "b2"]}
 
 
+@pytest.fixture(autouse=True)
+def quick_reader(monkeypatch):
+    """A test reads faster than people do."""
+    monkeypatch.setattr("llmlab.widgets.labeller.READ_S", 0.0)
+
+
 def labelling(path, *, labeller="anna", kind="pointwise", results=None):
     return Labeller(results or answered(ANSWERS), None, "correctness", path, labeller=labeller, kind=kind)
 
@@ -48,6 +54,20 @@ def test_two_keys_at_once_label_nothing(tmp_path):
     assert not (tmp_path / "x.jsonl").exists()
     form.keys.value = "x"
     assert "does nothing here" in form.status.value
+
+
+def test_a_double_click_or_a_held_key_labels_one_answer(tmp_path, monkeypatch):
+    """As found: the second click of two graded the next answer, which nobody had read; a held key graded them all."""
+    monkeypatch.setattr("llmlab.widgets.labeller.READ_S", 3600.0)
+    form = labelling(tmp_path / "x.jsonl")
+    form.grades["4"].click()
+    for _ in range(2):
+        form.grades["4"].click()
+        form.keys.value = "4"
+        assert "Too quick" in form.status.value
+    assert len(lines(tmp_path / "x.jsonl")) == 1
+    form.undo.click()
+    assert lines(tmp_path / "x.jsonl") == []
 
 
 def test_buttons_do_what_keys_do(tmp_path):

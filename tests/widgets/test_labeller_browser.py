@@ -5,11 +5,13 @@ import json
 import pytest
 
 from llmlab.golden.labels import text_digest
+from llmlab.widgets.labeller import READ_S
 from tests.jupyterlab import open_notebook, run_all, screenshot
 from tests.widgets.test_explorer_browser import RUN, said
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+READ_MS = 1000 * READ_S
 LABEL = """from llmlab import widgets
 chosen = ll.judge.to_label(results, 3, metric="correctness", against="mentions_expected")
 labeller = widgets.Labeller(results, chosen, "correctness", "labels/{path}", labeller="{who}", kind="{kind}")
@@ -36,7 +38,8 @@ def lines(jupyterlab, name):
 
 
 def press(page, key):
-    """A key in the field that takes them, which is empty again afterwards."""
+    """A key in the field that takes them, once the answer may have been read; the field is empty again afterwards."""
+    page.wait_for_timeout(READ_MS)
     page.keyboard.press(key)
     page.wait_for_function("document.activeElement.value === ''")
 
@@ -65,7 +68,8 @@ def test_labels_are_given_with_keys_saved_at_each_resumed_and_compared(jupyterla
     page.keyboard.press("Enter")
     said(page, "4 of 9 labelled by anna")
     for i in range(5, 10):
-        page.get_by_role("button", name="4", exact=True).first.click()
+        page.wait_for_timeout(READ_MS)
+        page.get_by_role("button", name="4", exact=True).first.dblclick()  # labels one
         said(page, f"{i} of 9 labelled by anna")
     found = lines(jupyterlab, "mine.jsonl")
     assert len(found) == 9

@@ -103,6 +103,29 @@ def test_what_is_saved_loads_and_carries_what_was_tried(playground: Playground, 
     assert len(saved.metadata["tried"][GOLDEN.digest]) == 2
 
 
+def test_the_second_click_of_two_writes_and_says_nothing(playground: Playground) -> None:
+    """As found: the file was written, and the form said in red that it was there already."""
+    tried(playground, "Be short.")
+    playground.save.click()
+    for _ in range(2):
+        playground.confirm.click()
+        assert "v2.yaml written to" in playground.status.value
+
+
+def test_what_was_wrong_with_the_form_is_gone_once_the_form_is_another(playground: Playground) -> None:
+    """As found: "Every case fills the prompt." stood above "the form has an error, see above"."""
+    playground.temperature.value = "warm"
+    playground.run.click()
+    assert "see above" in playground.status.value
+    playground.temperature.value = "0.5"
+    assert playground.status.value == ""
+    tried(playground, "Be short.")
+    said = playground.status.value
+    playground.temperature.value = "0.6"
+    assert "try 1 against" in said
+    assert playground.status.value == said
+
+
 def test_without_a_folder_nothing_can_be_saved() -> None:
     """And a bundle without retrieval has no k."""
     playground = Playground(BASE, GOLDEN, FakeClient("x"))
