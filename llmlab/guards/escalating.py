@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmlab.base.errors import CallError, DataError
-from llmlab.base.numbers import Interval
+from llmlab.base.numbers import Interval, counted
 from llmlab.bundle.bundle import Bundle
 from llmlab.clients.base import Client, Generation
 from llmlab.clients.endpoints import Reaching, client_for
@@ -175,7 +175,7 @@ class Frontier(Shown):
         if dearer := sum(cost > costs[self.strong] for cost in costs.values()):
             sentence += f" {dearer} of {len(costs) - 2} cascades cost more than {self.strong} alone."
         if self.left_out:
-            sentence += f" {self.left_out:,} answers had no partner."
+            sentence += f" {counted(self.left_out, 'answer')} had no partner."
         return f"{sentence}\nThese cases chose the thresholds: run the one you take on others, `app=cascade(...)`."
 
 

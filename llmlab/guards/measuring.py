@@ -107,7 +107,7 @@ class GuardMeasures(Shown):
             for text, verdict in zip(self.texts, self.verdicts[guard], strict=True)
             if text.bad == bad and verdict.fires != bad and not verdict.unscored
         ]
-        sentence = f"{counted(len(rows), 'mistake')} of {guard} on {len(self.texts):,} texts."
+        sentence = f"{counted(len(rows), 'mistake')} of {guard} on {counted(len(self.texts), 'text')}."
         return Rows(rows=tuple(rows[:n]), sentence=sentence)
 
     def _rows(self) -> list[dict[str, object]]:

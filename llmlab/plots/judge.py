@@ -36,7 +36,7 @@ def agreement_matrix(calibration: Calibration) -> Picture:
     rows = [
         f"people {label}: {', '.join(map(str, row))}" for label, row in zip(matrix.labels, matrix.counts, strict=True)
     ]
-    title = f"Judge and people give the same label in {_percent(same)} of {matrix.n:,} pairs"
+    title = f"Judge and people give the same label in {_percent(same)} of {counted(matrix.n, 'pair')}"
     return titled(figure, title, alt=f"Counts of labels, judge's labels {matrix.labels} across. {'; '.join(rows)}.")
 
 
@@ -70,7 +70,7 @@ def swap_consistency(calibration: Calibration) -> Picture:
     axes.set_xlim(0, 108)
     axes.set_xlabel("% of pairs, with 95% intervals")
     outcomes = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-    alt = f"Swap consistency of {place.n:,} pairs: {outcomes}."
+    alt = f"Swap consistency of {counted(place.n, 'pair')}: {outcomes}."
     return titled(figure, group.sentences[0].rstrip("."), alt=alt)
 
 

@@ -117,7 +117,7 @@ def boundary(decisions: Sequence[RolloutDecision], outcome: str | None = None) -
     latest, first = looks[-1][1], next((d for d, r in looks if _settles(d, r)), None)
     when = f"{first.action.value} on day {first.days:.0f}" if first else f"no decision by day {looks[-1][0].days:.0f}"
     ends = [f"day {d.days:.1f}: {d.action.value}, {r._rows()[0]['candidate']}" for d, r in looks]
-    alt = f"Difference of {name} over {len(looks)} looks with its margin. {'; '.join(ends)}."
+    alt = f"Difference of {name} over {counted(len(looks), 'look')} with its margin. {'; '.join(ends)}."
     return titled(figure, f"{plain(name)}: {when}; {latest.reading}", alt=alt)
 
 
@@ -203,7 +203,7 @@ def over_time(traces: Traces, *, releases: Mapping[str, datetime] | None = None)
     span = f"in {days:.1f} days" if days >= 1 else "within a day"
     title = f"{counted(len(frame), 'request')} {span}"
     title += f", {errors.mean():.1%} of them failed" if len(errors) else ""
-    title += f"; {is_shadow.sum():,} answers of a shadow left out" if is_shadow.any() else ""
+    title += f"; {counted(int(is_shadow.sum()), 'answer')} of a shadow left out" if is_shadow.any() else ""
     marked = "; ".join(f"{name} at {moment:%Y-%m-%d %H:%M}" for name, moment in (releases or {}).items())
     drawn = "requests, latency, time to first token, cost, tokens, errors, refusals and guards, complaints"
     return titled(figure, title, alt=f"By {every}: {drawn}. Releases: {marked or 'none'}.")

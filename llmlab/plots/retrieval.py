@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from llmlab.base.cells import plain
+from llmlab.base.numbers import counted
 from llmlab.plots.drawing import CYCLE, Picture, arms, beside, picture, short_name, styled, titled, told_apart
 from llmlab.retrieval.attribution import CELLS, Attribution
 from llmlab.retrieval.variants import RunMetrics
@@ -134,7 +135,9 @@ def _loss_title(attribution: Attribution) -> str:
         return "No variant loses a case, to retrieval or to generation"
     if len(counts) == 1:
         ((variant, (_, g, f, _)),) = counts.items()
-        return f"{short_name(variant, LONGEST_NAME_CHARS)} loses {f:,} cases to retrieval and {g:,} to generation"
+        return (
+            f"{short_name(variant, LONGEST_NAME_CHARS)} loses {counted(f, 'case')} to retrieval and {g:,} to generation"
+        )
     sides = {(f > g) - (f < g) for _, g, f, _ in counts.values()}
     if sides in ({1}, {-1}):
         more, less = ("retrieval", "generation") if sides == {1} else ("generation", "retrieval")

@@ -97,7 +97,7 @@ class Harvest(Shown):
         left = "".join(f" {n:,} left out: {why}." for why, n in self.left_out.items() if n)
         redacted = f" Personal data was replaced in {self.redacted}." if self.redacted else ""
         return (
-            f"{counted(n, 'case')} drawn from {self.n_requests:,} requests; they tell as much as "
+            f"{counted(n, 'case')} drawn from {counted(self.n_requests, 'request')}; they tell as much as "
             f"{effective_size(weights):,.0f} equally weighted ones, and in a golden set they count as much as "
             f"{counted(round(weights.sum()), 'case')} by hand. A case enters the golden set once it has an "
             f"expectation or a label: golden.grown(harvest.ready(...)).{left}{redacted}"

@@ -28,6 +28,7 @@ import pydantic
 from llmlab import scorers
 from llmlab.base.documents import is_forged, plain_json, signature
 from llmlab.base.errors import DataError, FileRuleError, RegistryError, StoreError
+from llmlab.base.numbers import counted
 from llmlab.base.project import project_root
 from llmlab.base.verdict import Verdict
 from llmlab.base.yamlfile import read_yaml
@@ -317,12 +318,12 @@ def _grown(claim: Claim, evidence: Evidence, results: Results) -> tuple[list[str
     if before is None:
         return ["golden.jsonl changed, and the logged results do not hold the cases they were run on: gate again"], None
     if changed := [case.id for case in before if today.by_id.get(case.id) != case]:
-        how = f"{len(changed)} cases of golden.jsonl changed or went since the receipt ({changed[0]!r})"
+        how = f"{counted(len(changed), 'case')} of golden.jsonl changed or went since the receipt ({changed[0]!r})"
         return [f"{how}: gate again"], None
     added = [case.id for case in today if case.id not in before.by_id]
     newer = _with_cases(claim, evidence, today, added)
     if newer is None:
-        how = f"golden.jsonl has grown by {len(added)} cases that this bundle has not answered"
+        how = f"golden.jsonl has grown by {counted(len(added), 'case')} that this bundle has not answered"
         return [f"{how}: run and log them"], None
     return _added_fail(evidence, newer, added), newer
 
@@ -353,7 +354,7 @@ def _added_fail(evidence: Evidence, results: Results, added: Sequence[str]) -> l
     receipt, policy = evidence.receipt, evidence.policy
     names = {bundle.digest: name for name, bundle in results.bundles.items()}
     added_results = results.only(cases=added)
-    candidate, where = names[receipt.bundle_digest], f"on the {len(added)} cases added since"
+    candidate, where = names[receipt.bundle_digest], f"on the {counted(len(added), 'case')} added since"
     below_par = []
     for floor in policy.floors:
         mean = _floor_mean(policy, added_results, floor, candidate)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import number
+from llmlab.base.numbers import counted, number
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import (
     FloatArray,
@@ -63,7 +63,8 @@ class ConfusionMatrix(Shown):
 
     def _sentence(self) -> str:
         same = sum(row[i] for i, row in enumerate(self.counts))
-        return f"Same label in {same:,} of {self.n:,} pairs; {self.n_attempted - self.n:,} without a label from both."
+        lacking = self.n_attempted - self.n
+        return f"Same label in {same:,} of {counted(self.n, 'pair')}; {lacking:,} without a label from both."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -169,7 +170,7 @@ def cohen_kappa(
         return replace(blank, notes=(why,))
     value, influence = _kappa(shares, credit)
     groups = _groups(clusters, scored)
-    rough = (f"{n} labels only: the interval is rough",) if n < FEW_LABELS else ()
+    rough = (f"{counted(n, 'label')} only: the interval is rough",) if n < FEW_LABELS else ()
     if np.trace(shares) > 1 - 1e-12:
         chance = float((credit * np.outer(shares.sum(axis=1), shares.sum(axis=0))).sum())
         alone = n if groups is None else len(np.unique(groups))

@@ -18,7 +18,7 @@ from scipy import special
 
 from llmlab.base.cells import as_sentences
 from llmlab.base.errors import DataError
-from llmlab.base.numbers import Interval, p_text
+from llmlab.base.numbers import Interval, counted, p_text
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, GroupIndex, Values, cluster_sums, codes, floats, open_unit, places
 from llmlab.stats.bounded import share_estimate
@@ -193,7 +193,7 @@ class PositionBias(Shown):
 
     def _sentence(self) -> str:
         if self.p_value is None:
-            return f"No verdict followed the position in {self.n:,} pairs."
+            return f"No verdict followed the position in {counted(self.n, 'pair')}."
         followed = self.first + self.second
         if followed == self.n > 1 and 0 in (self.first, self.second):
             place = "first" if self.first else "second"

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmlab.base.errors import DataError
+from llmlab.base.numbers import counted
 from llmlab.display.shown import Shown
 from llmlab.stats.agreement import JudgeRates
 from llmlab.stats.arrays import Bounds, FloatArray, GroupIndex, Values, codes, floats, open_unit, paired_differences
@@ -109,7 +110,7 @@ class Correction(Shown):
         notes = "; ".join(self.corrected.notes)
         if self.corrected.value is None:
             return f"Not corrected: {notes}."
-        text = f"The judge says {self.raw}; corrected by {self.n_labelled:,} labels it is {self.corrected}."
+        text = f"The judge says {self.raw}; corrected by {counted(self.n_labelled, 'label')} it is {self.corrected}."
         return f"{text} Note: {notes}." if notes else text
 
 
@@ -220,7 +221,7 @@ def ppi_difference(
     correction = _ppi(sample, bounds=bounds, level=level, what="difference")
     if not (one_sided := int((np.isnan(arms[2]) != np.isnan(arms[3])).sum())):
         return correction
-    note = f"{one_sided:,} cases are labelled in one arm only: their labels are not used"
+    note = f"labelled in one arm only, and not used: {counted(one_sided, 'case')}"
     return replace(correction, corrected=replace(correction.corrected, notes=(*correction.corrected.notes, note)))
 
 
@@ -282,7 +283,7 @@ def _sample(
 def _ppi(sample: _Sample, *, bounds: Bounds | None, level: float, what: str) -> Correction:
     open_unit(level, "level")
     n, n_all, method, lam = len(sample.human), len(sample.judged), f"PPI++ {what}", None
-    lost = f"{sample.lost:,} labelled cases have no judge score and are not used"
+    lost = f"labelled, but without a judge's score, and not used: {counted(sample.lost, 'case')}"
     notes: tuple[str, ...] = (lost,) if sample.lost else ()
     raw = _sum_of_means(
         [sample.judged], [sample.clusters], weights=sample.stands_for, level=level, method="the judge alone"

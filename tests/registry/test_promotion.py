@@ -151,7 +151,7 @@ def changed_receipt(folder: Path) -> None:
     ("change", "message"),
     [
         (changed_policy, r"gate\.yaml changed"),
-        (changed_case, r"1 cases of golden\.jsonl changed .*'q000'"),
+        (changed_case, r"1 case of golden\.jsonl changed .*'q000'"),
         (changed_receipt, "was changed after it was written"),
     ],
 )

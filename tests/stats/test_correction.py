@@ -245,7 +245,7 @@ def test_labels_on_one_arm_only_are_counted_and_not_used():
         human_candidate=[1, 1, 0] + [nan] * 3,
     )
     assert found.n_labelled == 3
-    assert "1 cases are labelled in one arm only" in str(found)
+    assert "labelled in one arm only, and not used: 1 case" in str(found)
 
 
 def test_all_cases_labelled_gives_the_mean_of_the_labels():
@@ -271,7 +271,7 @@ def test_degenerate_input_gives_none_with_a_reason_and_never_nan():
 def test_unscored_cases_are_counted():
     found = ppi_mean([1, 0, None, 1, None, 0], [1, 0, 1, None, None, 0])
     assert found.corrected.n_attempted == 6
-    assert "1 labelled cases have no judge score" in str(found)
+    assert "without a judge's score, and not used: 1 case" in str(found)
     with pytest.raises(DataError, match="inclusion"):
         ppi_mean([1, 0, 1], [1, 0, None], inclusion=[0.5, 0.0, 0.5])
 
