@@ -115,6 +115,22 @@ def test_rare_leniency_to_the_candidate_is_covered_with_bounds_and_not_without()
     assert with_bounds >= 0.95
 
 
+def test_small_errors_everywhere_do_not_hide_a_rare_large_one():
+    """Grades that the judge misses by .05; of 3% of the candidate's answers it misses that they are worth nothing."""
+    rng, covered = np.random.default_rng(31), []
+    for _ in range(120):
+        a, gain, noise_a, noise_b, bad = rng.normal(0, 1, (5, 800))
+        before = np.clip(0.8 + 0.1 * a, 0, 1)
+        seen = np.clip(before + 0.08 * gain, 0, 1)
+        after = np.where(bad > 1.881, np.maximum(seen - 0.8, 0), seen)
+        judged = np.clip(before + 0.05 * noise_a, 0, 1), np.clip(seen + 0.05 * noise_b, 0, 1)
+        labels = (np.where(np.arange(800) < 60, human, np.nan) for human in (before, after))
+        arms = dict(zip(("human_baseline", "human_candidate"), labels, strict=True))
+        found = ppi_difference(*judged, **arms, bounds=(-1, 1)).corrected
+        covered.append(found.low <= -0.025 <= found.high)
+    assert np.mean(covered) >= 0.95
+
+
 @pytest.mark.parametrize("design", ["clusters", "weights", "inclusion"])
 def test_rare_leniency_is_covered_in_clusters_with_weights_and_with_unequal_chances_too(design):
     """True rate .8; a judge that passes 3% too many, whole clusters of three at once, and 30 labels of 600."""
