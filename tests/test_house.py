@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -294,6 +295,21 @@ def test_a_private_name_stays_in_its_file(name):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
             asked.append(node.attr)
     assert [there for there in asked if re.match("_[^_]", there)] == []
+
+
+def test_a_name_without_an_underscore_has_a_user():
+    """Of a constant or a function: a type is that of a value which somebody holds, and a decorator may register."""
+    texts = {*MODULES, *(PACKAGE.parent / "tests").rglob("*.py"), *PACKAGE.parent.glob("*.md")} - {Path(__file__)}
+    users = Counter(word for path in texts for word in set(re.findall(r"\w+", path.read_text(encoding="utf-8"))))
+    unused = []
+    for path in (path for path in MODULES if path not in FACES):
+        for node in TREES[dotted(path)].body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = [leaf.id for target in targets for leaf in getattr(target, "elts", [target]) if hasattr(leaf, "id")]
+            if isinstance(node, ast.FunctionDef) and not node.decorator_list:
+                names.append(node.name)
+            unused += [f"{path.name}: {name}" for name in names if users[name] < 2 and re.match("[A-Z]{2}|[a-z]", name)]
+    assert unused == ["kernel.py: load_ipython_extension"]  # IPython's name
 
 
 def test_each_promise_of_contributing_names_a_test_that_exists():

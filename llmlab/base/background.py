@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-TICK_S = 0.1
-STOP_WITHIN_S = 4.0  # after an interrupt; what does not end by then is left behind
+_TICK_S = 0.1
+_STOP_WITHIN_S = 4.0  # after an interrupt; what does not end by then is left behind
 
-OBJECTS_PER_COLLECTION = 20_000  # Python's own 700 cost a run a sixth of its time: it makes much, and few cycles
+_OBJECTS_PER_COLLECTION = 20_000  # Python's own 700 cost a run a sixth of its time: it makes much, and few cycles
 
 _stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
 
@@ -70,13 +70,13 @@ def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], *, on_tick: Ca
         _start(work, outcome, name="llmlab-background")  # interrupted here, too, it is cancelled
         while not outcome.done():
             _raise_if_stopped()
-            wait([outcome], TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
+            wait([outcome], _TICK_S)  # no `thread.join`: once interrupted, Python 3.11 takes the thread for ended
             on_tick()
     except BaseException:
         given_up.set()
         with contextlib.suppress(RuntimeError):  # the loop has closed: nothing is left to cancel
             loop.call_soon_threadsafe(cancel)
-        wait([outcome], STOP_WITHIN_S)
+        wait([outcome], _STOP_WITHIN_S)
         raise
     return outcome.result()
 
@@ -107,8 +107,8 @@ def collecting_rarely() -> Iterator[None]:
         _Collector.runs += 1
         if _Collector.runs == 1:
             _Collector.before = gc.get_threshold()
-            if 0 < _Collector.before[0] < OBJECTS_PER_COLLECTION:  # 0: somebody has switched it off
-                gc.set_threshold(OBJECTS_PER_COLLECTION, *_Collector.before[1:])
+            if 0 < _Collector.before[0] < _OBJECTS_PER_COLLECTION:  # 0: somebody has switched it off
+                gc.set_threshold(_OBJECTS_PER_COLLECTION, *_Collector.before[1:])
     try:
         yield
     finally:

@@ -6,9 +6,9 @@ import dataclasses
 import math
 
 MISSING = "–"  # shown where there is no value; never a NaN
-P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
+_P_LEVELS = (0.01, 0.05, 0.1)  # what p values are usually held against
 ROUNDING = 1e-12  # of a number: less is no difference
-MOST_DECIMALS = 6  # smaller numbers are said by their power of ten
+_MOST_DECIMALS = 6  # smaller numbers are said by their power of ten
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def p_text(p_value: float | None) -> str:
     if p_value is None:
         return MISSING
     digits = 3
-    while round(p_value, digits) in P_LEVELS and p_value not in P_LEVELS and digits < 15:
+    while round(p_value, digits) in _P_LEVELS and p_value not in _P_LEVELS and digits < 15:
         digits += 1
     return "< 0.001" if p_value < 0.001 else f"{p_value:.{digits}f}"
 
@@ -93,7 +93,7 @@ def _rounded(value: float, digits: int) -> str:
     """
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    if digits > MOST_DECIMALS and abs(value) < 10.0 ** (2 - MOST_DECIMALS):
+    if digits > _MOST_DECIMALS and abs(value) < 10.0 ** (2 - _MOST_DECIMALS):
         n_decimals = digits + math.floor(math.log10(abs(value))) if value else -1
         return f"{value:.{n_decimals}e}" if n_decimals >= 0 else "0"
     text = f"{value:,.{min(digits, 15)}f}"

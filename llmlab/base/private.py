@@ -28,13 +28,13 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     import pandas as pd
 
-SHORTEST_SECRET_CHARS = 6  # shorter values are words such as "none", and would be cut out of innocent text
-SHORTEST_START_CHARS = 12  # of a value of twice as many: providers show the start of a key that they refuse
-LONGEST_EXCERPT_CHARS = 400
-LONGEST_SEARCHED_CHARS = 20_000
-REMOVED = "[key removed]"
+_SHORTEST_SECRET_CHARS = 6  # shorter values are words such as "none", and would be cut out of innocent text
+_SHORTEST_START_CHARS = 12  # of a value of twice as many: providers show the start of a key that they refuse
+_LONGEST_EXCERPT_CHARS = 400
+_LONGEST_SEARCHED_CHARS = 20_000
+_REMOVED = "[key removed]"
 API_KEY = "API key"
-CASES_SHOWN = 5
+_CASES_SHOWN = 5
 
 Secrets = tuple[tuple[str, str], ...]  # (spelling, name of its variable), longest first
 
@@ -79,7 +79,7 @@ class Secret(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return repr(REMOVED)
+        return repr(_REMOVED)
 
 
 class Found(NamedTuple):
@@ -118,17 +118,17 @@ def remember(name: str) -> None:
     _REMEMBERED.add(name)
 
 
-def excerpt(text: str, *, limit: int = LONGEST_EXCERPT_CHARS) -> str:
+def excerpt(text: str, *, limit: int = _LONGEST_EXCERPT_CHARS) -> str:
     """The text on one line, without the keys of clients and anything shaped like a key, cut to `limit` characters.
 
     >>> excerpt("Incorrect API key provided: sk-abcdefgh12345678.")
     'Incorrect API key provided: [key removed]'
     """
-    text = text[:LONGEST_SEARCHED_CHARS]
+    text = text[:_LONGEST_SEARCHED_CHARS]
     for key in sorted([os.environ.get(name, "").strip() for name in [*_REMEMBERED]], key=len, reverse=True):
-        text = text.replace(key, REMOVED) if key else text
+        text = text.replace(key, _REMOVED) if key else text
     # first removed, then cut: half a key is a key too
-    line = " ".join(_KEY_LIKE.sub(REMOVED, without_any_keys(text)).split())
+    line = " ".join(_KEY_LIKE.sub(_REMOVED, without_any_keys(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -138,7 +138,7 @@ def without_keys(text: str) -> str:
     >>> without_keys("export TOKEN=ghp_" + "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0sT1uV2wX")
     'export TOKEN=[key removed]'
     """
-    return _replaced(text, None, only=API_KEY, by=REMOVED) if _may_hold_key(text) else text
+    return _replaced(text, None, only=API_KEY, by=_REMOVED) if _may_hold_key(text) else text
 
 
 def without_any_keys(text: str) -> str:
@@ -148,7 +148,7 @@ def without_any_keys(text: str) -> str:
     'SESSION=sess-[key removed]'
     """
     cut = without_keys(text)
-    return _glued().sub(lambda match: REMOVED if _is_key(match[0]) else match[0], cut) if _may_hold_key(cut) else cut
+    return _glued().sub(lambda match: _REMOVED if _is_key(match[0]) else match[0], cut) if _may_hold_key(cut) else cut
 
 
 def scrub_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def secrets_now() -> Secrets:
         (spelling, name)
         for name, value in os.environ.items()
         for secret in _secret_parts(name, value)
-        if len(secret) >= SHORTEST_SECRET_CHARS
+        if len(secret) >= _SHORTEST_SECRET_CHARS
         for spelling in _spellings(secret)
     }
     return tuple(sorted(found, key=lambda pair: (-len(pair[0]), pair[1])))
@@ -225,8 +225,8 @@ def told(found: Sequence[Found]) -> str:
     >>> told([Found("q1", ("email address",)), Found("q7", ("IBAN", "phone number"))])
     'q1 (email address), q7 (IBAN, phone number)'
     """
-    listed = ", ".join(f"{case_id[:60]} ({', '.join(kinds)})" for case_id, kinds in found[:CASES_SHOWN])
-    return f"{listed} and {len(found) - CASES_SHOWN:,} more" if len(found) > CASES_SHOWN else listed
+    listed = ", ".join(f"{case_id[:60]} ({', '.join(kinds)})" for case_id, kinds in found[:_CASES_SHOWN])
+    return f"{listed} and {len(found) - _CASES_SHOWN:,} more" if len(found) > _CASES_SHOWN else listed
 
 
 def project_key(folder: Path) -> bytes:
@@ -250,7 +250,7 @@ def _secret_parts(name: str, value: str) -> Iterator[str]:
         yield from _IN_A_CONNECTION.findall(value)
     if is_secret and is_address:  # a webhook's last part, a DSN's first one, and no host
         parts = re.split(r"[/@]", value.partition("://")[2])
-        yield from (part for part in parts if len(part) >= SHORTEST_START_CHARS and "." not in part)
+        yield from (part for part in parts if len(part) >= _SHORTEST_START_CHARS and "." not in part)
     if is_address:
         for secret in [*_IN_AN_ADDRESS.findall(value), *(key for _, key in _IN_A_QUERY.findall(value))]:
             yield from {secret, unquote(secret)}
@@ -261,9 +261,9 @@ def _secret_parts(name: str, value: str) -> Iterator[str]:
 def _spellings(secret: str) -> set[str]:
     raw = secret.encode("utf-8", "surrogateescape")
     found = {secret, json.dumps(secret)[1:-1], html.escape(secret), quote(raw, safe="")}
-    if len(secret) >= 2 * SHORTEST_START_CHARS:
-        found.add(secret[:SHORTEST_START_CHARS])
-    if len(raw) >= SHORTEST_START_CHARS:
+    if len(secret) >= 2 * _SHORTEST_START_CHARS:
+        found.add(secret[:_SHORTEST_START_CHARS])
+    if len(raw) >= _SHORTEST_START_CHARS:
         for shift, start in ((0, 0), (1, 2), (2, 3)):  # what stands before it moves its base64 by some bits
             coded = base64.b64encode(bytes(shift) + raw).decode().rstrip("=")
             part = coded[start : len(coded) - bool((shift + len(raw)) % 3)]

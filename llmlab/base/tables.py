@@ -32,9 +32,9 @@ from llmlab.base.errors import FileRuleError
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS_SHOWN = 20
+_COLUMNS_SHOWN = 20
 JSON_LINES = (".jsonl", ".ndjson")  # endings, in whatever case they are written
-LONGEST_HEADER_CHARS = 100_000  # the rest of a file is not looked through for its separator
+_LONGEST_HEADER_CHARS = 100_000  # the rest of a file is not looked through for its separator
 
 _GUARD = "'\u2060"  # an apostrophe as spreadsheets ask for it, and a mark that nobody types
 _FORMULA = re.compile(rf"(?:{_GUARD})*[=+\-@\t\r\n＝＋－＠]")
@@ -58,8 +58,8 @@ class Table:
         for name in names:
             if columns.count(name) != 1:
                 problem = "no column" if name not in columns else f"{columns.count(name)} columns called"
-                more = f" and {len(columns) - COLUMNS_SHOWN:,} more" if len(columns) > COLUMNS_SHOWN else ""
-                listed = ", ".join(columns[:COLUMNS_SHOWN]) + more
+                more = f" and {len(columns) - _COLUMNS_SHOWN:,} more" if len(columns) > _COLUMNS_SHOWN else ""
+                listed = ", ".join(columns[:_COLUMNS_SHOWN]) + more
                 raise FileRuleError(f"{problem} {name!r} in the table (it has: {listed})", path=self.path)
         cells = self.cells[list(names)]
         for name in names:
@@ -92,7 +92,7 @@ class Table:
 
 def with_points(column: pd.Series[Any], text: str) -> pd.Series[Any]:
     """A column of a CSV file (its `text`) with points for decimal commas, where commas are no separators."""
-    if not text or separator_of(text) == ",":
+    if not text or _separator_of(text) == ",":
         return column
     texts = column.fillna("").astype(str)
     numbers = texts.str.fullmatch(_DECIMAL_COMMA)
@@ -179,7 +179,7 @@ def read_csv(path: str | Path) -> Table:
     text = _decoded(read_bytes(path), path)
     if not text.strip():
         raise FileRuleError("is empty: its first line must name the columns", path=path)
-    separator = separator_of(text)
+    separator = _separator_of(text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
@@ -215,7 +215,7 @@ def _decoded(raw: bytes, path: str | Path) -> str:
 
 def _numbered(text: str) -> Iterator[tuple[int, list[str]]]:
     """The line on which header and rows begin, and their cells; empty lines are no rows."""
-    reader, begins = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text)), 1
+    reader, begins = csv.reader(io.StringIO(text, newline=""), delimiter=_separator_of(text)), 1
     if _SEPARATOR.match(text):
         next(reader)
         begins = 2
@@ -253,7 +253,7 @@ def read_back(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.map(_unmarked).rename(columns=_unmarked)
 
 
-def separator_of(text: str) -> str:
+def _separator_of(text: str) -> str:
     """What separates the columns of a CSV file: of comma, semicolon and tab the one that its header has most of.
 
     Where the comma is the decimal sign, spreadsheets write semicolons; a first line `sep=;` of Excel's names it.
@@ -263,7 +263,7 @@ def separator_of(text: str) -> str:
     """
     if declared := _SEPARATOR.match(text):
         return declared[1]
-    header = text[:LONGEST_HEADER_CHARS].lstrip("\ufeff\r\n").splitlines()[:1]
+    header = text[:_LONGEST_HEADER_CHARS].lstrip("\ufeff\r\n").splitlines()[:1]
     return max(",;\t", key=lambda separator: len(next(csv.reader(header, delimiter=separator), [])))
 
 

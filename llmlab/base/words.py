@@ -17,7 +17,7 @@ out over own please re s same shall she should so some such t than that the thei
 this those through to too under up us use used using ve very want wants was way we were what when where which
 while who whom why will with would you your
 """
-STOP_WORDS = frozenset(_STOP_TEXT.split())
+_STOP_WORDS = frozenset(_STOP_TEXT.split())
 _WORD = re.compile(r"[a-z]+|[0-9]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -58,4 +58,4 @@ def stem(word: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _index_word(word: str) -> str:
-    return "" if word in STOP_WORDS or (len(word) == 1 and word.isalpha()) else stem(word)
+    return "" if word in _STOP_WORDS or (len(word) == 1 and word.isalpha()) else stem(word)

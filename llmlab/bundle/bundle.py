@@ -282,6 +282,14 @@ class Bundle(_Value):
         """A changed copy. Keys are the names of fields at any level: `temperature=0.7, k=8, model="openai/..."`.
 
         The version gets the new digest's first 8 digits appended, so that it cannot be taken for the original.
+
+        Raises:
+            ValueError: an unknown field, or a value that it cannot have; says in one line which and why.
+
+        >>> Bundle.from_prompt("{{ question }}", model="offline/extractive-1").with_(temperature=-1.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: sampling.temperature: must be >= 0
         """
         changed = self._changed(changes)
         if changed.digest == self.digest or "version" in changes:
@@ -302,7 +310,14 @@ class Bundle(_Value):
         data = self.model_dump()
         for key, value in changes.items():
             data = _with_field(data, key, value)
-        return Bundle.model_validate(data)
+        try:
+            return Bundle.model_validate(data)
+        except pydantic.ValidationError as error:
+            from llmlab.base.broken import broken_rule  # only where something is wrong
+
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(": ".join(filter(None, (place, broken_rule(first))))) from None
 
     def __repr__(self) -> str:
         return f"Bundle({self.name} {self.version}, {self.model}, digest={self.digest[:8]})"

@@ -16,9 +16,9 @@ from typing import Any, TypeGuard
 from llmlab.base.project import inside_experiment
 from llmlab.bundle.template import Inserted
 
-ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 PARTS = {"text": str, "image_url": Mapping, "input_audio": Mapping, "file": Mapping}  # kind -> what it holds
-LARGEST_PICTURE_BYTES = 5_000_000
+_LARGEST_PICTURE_BYTES = 5_000_000
 _MEDIA = re.compile(r"data:([\w.+-]+/[\w.+-]+)[\w;=.-]*?;base64,([A-Za-z0-9+/=]{200,})")
 
 
@@ -31,7 +31,7 @@ def is_chat(value: Any) -> TypeGuard[Sequence[Mapping[str, Any]]]:
     return (
         isinstance(value, (list, tuple))
         and bool(value)
-        and all(isinstance(turn, Mapping) and turn.get("role") in ROLES and "content" in turn for turn in value)
+        and all(isinstance(turn, Mapping) and turn.get("role") in _ROLES and "content" in turn for turn in value)
     )
 
 
@@ -79,7 +79,7 @@ def of_messages(messages: Any) -> dict[str, Any]:
     {'history': [], 'question': 'Hi'}
     """
     if not is_chat(messages):
-        raise ValueError(f"messages must be a list of {{role, content}}, a role one of {', '.join(sorted(ROLES))}")
+        raise ValueError(f"messages must be a list of {{role, content}}, a role one of {', '.join(sorted(_ROLES))}")
     last = messages[-1]
     if last["role"] != "user" or not (isinstance(last["content"], str) or is_parts(last["content"])):
         raise ValueError("messages must end with the user's words; what should be answered is `expected`")
@@ -138,8 +138,8 @@ def _address(url: Any, folder: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"the picture {url!r} cannot be read: {error.strerror}") from None
-    if len(content) > LARGEST_PICTURE_BYTES:
-        raise ValueError(f"the picture {url!r} has {len(content):,} bytes, must have at most {LARGEST_PICTURE_BYTES:,}")
+    if len(content) > _LARGEST_PICTURE_BYTES:
+        raise ValueError(f"the picture {url!r} has {len(content):,} bytes, the limit is {_LARGEST_PICTURE_BYTES:,}")
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

@@ -22,7 +22,7 @@ def grid(variants: Mapping[str, Bundle] | Bundle, **axes: Sequence[Any]) -> dict
     """
     bundles = {variants.name: variants} if isinstance(variants, Bundle) else variants
     for axis, values in axes.items():
-        if isinstance(values, str) or not len(values):
+        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
             raise ValueError(f"{axis} == {values!r}, must be a non-empty list of values to try")
     short = _short_names([str(model) for model in axes.get("model", ())])
     combined: dict[str, Bundle] = {}

@@ -16,7 +16,7 @@ from llmlab.base.project import inside_experiment, located
 from llmlab.bundle.chat import turns
 from llmlab.bundle.template import fill, pieces, placeholders
 
-LARGEST_TEMPLATE_CHARS = 1_000_000
+_LARGEST_TEMPLATE_CHARS = 1_000_000
 LARGEST_INTEGER = 2**53 - 1  # what RFC 8785 can canonicalise
 
 
@@ -81,7 +81,7 @@ def _as_template(text: str) -> str:
 
 
 Frozen = Annotated[_FrozenDict, pydantic.PlainValidator(_as_frozen)]
-Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE_CHARS)]
+Text = Annotated[str, Field(max_length=_LARGEST_TEMPLATE_CHARS)]
 IS_TEMPLATE = pydantic.AfterValidator(_as_template)
 
 

@@ -21,17 +21,17 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import pass_context
 
-LARGEST_PROMPT_CHARS = 10_000_000  # of a filled template, and of all texts that are made on the way
-LONGEST_NUMBER = 10**300
-MOST_PARTS, DEEPEST_STATEMENTS, DEEPEST_PARTS = 20_000, 12, 60
-CHARS_PER_PART = 100  # what a part inside a loop costs at each round
+_LARGEST_PROMPT_CHARS = 10_000_000  # of a filled template, and of all texts that are made on the way
+_LONGEST_NUMBER = 10**300
+_MOST_PARTS, _DEEPEST_STATEMENTS, _DEEPEST_PARTS = 20_000, 12, 60
+_CHARS_PER_PART = 100  # what a part inside a loop costs at each round
 
 
 def _named(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-FILTERS = _named(
+_FILTERS = _named(
     "abs capitalize count d default dictsort e escape first float indent int items join last length list lower map max "
     "min reject rejectattr replace reverse round select selectattr sort string title tojson trim truncate unique upper "
     "wordcount"
@@ -40,7 +40,7 @@ TESTS = _named(
     "!= < <= == > >= boolean defined divisibleby eq equalto even false float ge gt in integer iterable le lower lt "
     "mapping ne none number odd sequence string true undefined upper"
 )
-FILTERS_OF_MAP = _named("capitalize first float int last length lower string title trim upper")
+_FILTERS_OF_MAP = _named("capitalize first float int last length lower string title trim upper")
 PARTS = _named(
     "Template Output TemplateData If For Assign Name Const List Tuple Dict Pair Getattr Getitem Slice Filter Test "
     "Keyword Compare Operand And Or Not CondExpr Concat Add Sub Mul Div FloorDiv Mod Neg Pos"
@@ -98,7 +98,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         elif not all(isinstance(side, (int, float)) for side in (left, right)):
             raise SecurityError(f"{operator} is only for numbers")
         result = super().call_binop(context, operator, left, right)
-        if isinstance(result, int) and abs(result) > LONGEST_NUMBER:
+        if isinstance(result, int) and abs(result) > _LONGEST_NUMBER:
             raise SecurityError("a number grows too long")
         return result
 
@@ -147,7 +147,7 @@ def pieces(text: str, values: Mapping[str, Any]) -> list[str]:
         return [text]
     try:
         template = _read(text)[0]
-        meter = [LARGEST_PROMPT_CHARS]
+        meter = [_LARGEST_PROMPT_CHARS]
         parts = []
         for part in template.root_render_func(template.new_context({**values, _METER: meter})):
             _spend(meter, len(part))
@@ -160,7 +160,7 @@ def pieces(text: str, values: Mapping[str, Any]) -> list[str]:
 def _spend(meter: list[int], chars: int) -> None:
     meter[0] -= chars
     if meter[0] < 0:
-        rule = f"it makes more than {LARGEST_PROMPT_CHARS:,} characters of text, or too many rounds of loops"
+        rule = f"it makes more than {_LARGEST_PROMPT_CHARS:,} characters of text, or too many rounds of loops"
         raise SecurityError(rule)
 
 
@@ -194,9 +194,9 @@ def _check(tree: nodes.Template) -> None:
         if rule := _broken_rule(node):
             raise TemplateRuleError(rule, line=node.lineno or 1)
         statements += isinstance(node, (nodes.If, nodes.For))
-        if n_nodes > MOST_PARTS:
-            raise TemplateRuleError(f"has more than {MOST_PARTS:,} parts", line=node.lineno or 1)
-        if statements > DEEPEST_STATEMENTS or depth > DEEPEST_PARTS:
+        if n_nodes > _MOST_PARTS:
+            raise TemplateRuleError(f"has more than {_MOST_PARTS:,} parts", line=node.lineno or 1)
+        if statements > _DEEPEST_STATEMENTS or depth > _DEEPEST_PARTS:
             raise TemplateRuleError("is nested too deeply", line=node.lineno or 1)
         parts += [(child, statements, depth + 1) for child in node.iter_child_nodes()]
 
@@ -224,15 +224,15 @@ def _broken_rule(node: nodes.Node) -> str:
 
 
 def _broken_rule_of_call(node: nodes.Filter | nodes.Test) -> str:
-    kind, allowed = ("filter", FILTERS) if isinstance(node, nodes.Filter) else ("test", TESTS)
+    kind, allowed = ("filter", _FILTERS) if isinstance(node, nodes.Filter) else ("test", TESTS)
     if node.name not in allowed or node.node is None:
         return f"no {kind} {node.name!r} (there are: {', '.join(sorted(allowed))})"
     if node.dyn_args is not None or node.dyn_kwargs is not None:
         return "* and ** are not allowed"
     if kind == "filter" and node.name == "map":
-        by_name = node.args and isinstance(node.args[0], nodes.Const) and node.args[0].value in FILTERS_OF_MAP
+        by_name = node.args and isinstance(node.args[0], nodes.Const) and node.args[0].value in _FILTERS_OF_MAP
         if not (by_name or (not node.args and [keyword.key for keyword in node.kwargs] == ["attribute"])):
-            return f"map takes `attribute=` or the name of a filter (one of {', '.join(sorted(FILTERS_OF_MAP))})"
+            return f"map takes `attribute=` or the name of a filter (one of {', '.join(sorted(_FILTERS_OF_MAP))})"
     return ""
 
 
@@ -252,7 +252,7 @@ def _metered_tree(tree: nodes.Template) -> nodes.Template:
     """The same template, whose loops and joins of texts (~) go through filters that count."""
     for loop in list(tree.find_all(nodes.For)):
         cost = sum(1 for part in loop.body for _ in part.find_all(nodes.Node)) + 1
-        loop.iter = _filter(loop.iter, _EACH, [nodes.Const(cost * CHARS_PER_PART)])
+        loop.iter = _filter(loop.iter, _EACH, [nodes.Const(cost * _CHARS_PER_PART)])
     # a list, because the tree changes while it is walked; find_all leaves out the root
     for node in [tree, *tree.find_all(nodes.Node)]:
         for field, value in list(node.iter_fields()):
@@ -336,5 +336,5 @@ _ENVIRONMENT = _Sandbox(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True, finalize=_finalize
 )  # prompts are plain text for a model: nothing here is HTML
 _ENVIRONMENT.globals.clear()
-_ENVIRONMENT.filters = {name: _metered(name) for name in FILTERS} | {_EACH: _each, _JOINED: _join_texts}
+_ENVIRONMENT.filters = {name: _metered(name) for name in _FILTERS} | {_EACH: _each, _JOINED: _join_texts}
 _ENVIRONMENT.tests = {name: test for name, test in _JINJA.tests.items() if name in TESTS}

@@ -75,11 +75,11 @@ _HOSTS = {  # part of the host's name -> provider, as the pinning rules know it
 }
 # names of models that think and that we have no rule of
 _THINKS = re.compile(r"(?i)\b(?:o\d|r1|qwq|qwen-?3|gpt-oss|magistral)|think|reason")
-LONG_ANSWER_CHARS, LONGEST_LABEL_CHARS = 80, 40
-MOST_LABELS, CASES_PER_LABEL = 20, 3
-FEW_CLUSTERS = 15  # below, Student's t alone makes an interval a tenth wider, and most gains do not show
-ANSWER_TOKENS, TOKENS_WITH_THOUGHT = 400, 4_000
-OWN_KEY = "LLM_API_KEY"  # for an address that belongs to no provider
+_LONG_ANSWER_CHARS, LONGEST_LABEL_CHARS = 80, 40
+_MOST_LABELS, _CASES_PER_LABEL = 20, 3
+_FEW_CLUSTERS = 15  # below, Student's t alone makes an interval a tenth wider, and most gains do not show
+_ANSWER_TOKENS, _TOKENS_WITH_THOUGHT = 400, 4_000
+_OWN_KEY = "LLM_API_KEY"  # for an address that belongs to no provider
 
 _KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {  # what is expected -> in words, and its scorers
     "nothing": ("nothing is named", ()),
@@ -148,7 +148,7 @@ class _Columns:
 @click.option("--model", "model_id", required=True, help="The model to ask, by the id that the endpoint knows.")
 @click.option("--base-url", help="Its endpoint, such as http://localhost:11434/v1; without, --model is provider/id.")
 @click.option("--provider", help="Whose model ids these are; guessed from the address by default.")
-@click.option("--key-env", help=f"NAME of the variable that holds the key; {OWN_KEY} for an address of your own.")
+@click.option("--key-env", help=f"NAME of the variable that holds the key; {_OWN_KEY} for an address of your own.")
 @click.option("--question", help="Column of the question; guessed by default.")
 @click.option("--input", "inputs", multiple=True, help="Column that goes into the prompt; repeatable.")
 @click.option("--expected", help="Column of what is expected (of facts: `a; b`, or `a|b` for one said two ways).")
@@ -291,7 +291,7 @@ def _kind(table: Table, column: str | None) -> Kind:
         return "json"
     labels = {text.casefold() for text in texts}
     short = all(len(text) <= LONGEST_LABEL_CHARS and not re.search("[;|\n]", text) for text in texts)
-    if short and 2 <= len(labels) <= MOST_LABELS and len(texts) >= CASES_PER_LABEL * len(labels):
+    if short and 2 <= len(labels) <= _MOST_LABELS and len(texts) >= _CASES_PER_LABEL * len(labels):
         return "label"
     numeric = texts and all(re.fullmatch(r"-?\d+(?:[.,]\d+)*", text) for text in texts)
     return "numbers" if numeric else "facts"
@@ -313,7 +313,7 @@ def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> li
     else:
         classes = f": {', '.join(_labels(golden))}" if kind == "label" else ""
         notes.append(f"Expected are {_KINDS[kind][0]}{classes}. If that is wrong: --expected-is.")
-    if kind == "facts" and any(len(fact) > LONG_ANSWER_CHARS for case in golden for fact in case.facts):
+    if kind == "facts" and any(len(fact) > _LONG_ANSWER_CHARS for case in golden for fact in case.facts):
         notes.append(
             "Some expected answers are whole sentences, which answers seldom repeat word by word: cut them to the "
             "facts that matter, separated by semicolons, or score with similar_to_expected."
@@ -323,10 +323,10 @@ def _notes(table: Table, columns: _Columns, kind: Kind, golden: GoldenSet) -> li
             f"{columns.tags} is a tag to report by. Where cases of one depend on each other: --cluster {columns.tags}."
         )
     clusters = len({case.cluster or f"\0{case.id}" for case in golden})
-    if clusters < FEW_CLUSTERS:
+    if clusters < _FEW_CLUSTERS:
         unit = "independent cases" if columns.cluster is None else f"clusters of {columns.cluster}"
         notes.append(
-            f"Only {clusters} {unit}: below about {FEW_CLUSTERS} few differences can be told from chance; add cases."
+            f"Only {clusters} {unit}: below about {_FEW_CLUSTERS} few differences can be told from chance; add cases."
         )
     return notes
 
@@ -341,7 +341,7 @@ def _labels(golden: GoldenSet) -> list[str]:
 
 def _sampling(model: ModelRef) -> tuple[Sampling, list[str]]:
     """Temperature 0 and a limit, as the model takes them, and what is said of it."""
-    usual = Sampling(temperature=0.0, max_tokens=ANSWER_TOKENS)
+    usual = Sampling(temperature=0.0, max_tokens=_ANSWER_TOKENS)
     try:
         wire_sampling(Request(model=model, messages=(), sampling=usual), rules=rules_of(model.provider))
         cold = True
@@ -349,9 +349,9 @@ def _sampling(model: ModelRef) -> tuple[Sampling, list[str]]:
         cold = False
     if cold and not _THINKS.search(model.id):
         return usual, []
-    sampling = Sampling(temperature=0.0 if cold else None, max_tokens=TOKENS_WITH_THOUGHT)
+    sampling = Sampling(temperature=0.0 if cold else None, max_tokens=_TOKENS_WITH_THOUGHT)
     why = "it thinks first, and the limit counts the thought" if cold else "it takes no temperature, as it thinks first"
-    return sampling, [f"{model}: {why}; max_tokens is {TOKENS_WITH_THOUGHT:,}."]
+    return sampling, [f"{model}: {why}; max_tokens is {_TOKENS_WITH_THOUGHT:,}."]
 
 
 def _bundles(
@@ -411,7 +411,7 @@ def _endpoints(model: ModelRef, base_url: str, key_env: str | None) -> tuple[str
     """The text of `endpoints.yaml`, and where the key is read from. No well-known key goes to an unknown address."""
     host = urlsplit(base_url).hostname or ""
     public, usual = PROVIDERS.get(model.provider, ("", None))
-    key = key_env or OWN_KEY
+    key = key_env or _OWN_KEY
     if not key_env and (host in ("localhost", "::1") or host.startswith("127.")):
         key = ""
     elif not key_env and urlsplit(public).netloc == urlsplit(base_url).netloc:

@@ -14,7 +14,7 @@ from llmlab.base.errors import RegistryError
 from llmlab.bundle.bundle import Bundle, load_bundles
 
 ALIAS = click.option("--alias", default="production", show_default=True)
-REASON = click.option("--reason", required=True, help="Why, for those who read the history.")
+_REASON = click.option("--reason", required=True, help="Why, for those who read the history.")
 FILE = click.Path(path_type=Path)
 
 
@@ -32,7 +32,7 @@ def register(bundle: Path, *, receipt: Path | None) -> None:
 @click.option("--experiment", type=FILE, required=True, help="Folder with golden.jsonl and gate.yaml.")
 @click.option("--passport", "passports", type=FILE, multiple=True, help="A judge's passport; repeatable.")
 @click.option("--force", is_flag=True, help="Although its receipt does not hold; the history says so in capitals.")
-@REASON
+@_REASON
 def promote(
     version: str, *, alias: str, experiment: Path, passports: tuple[Path, ...], force: bool, reason: str
 ) -> None:
@@ -56,7 +56,7 @@ def promote(
 @click.argument("name")
 @ALIAS
 @click.option("--to", type=click.IntRange(min=1), help="A version; by default the newest earlier one that is good.")
-@REASON
+@_REASON
 def rollback(name: str, *, alias: str, to: int | None, reason: str) -> None:
     """Point an alias of NAME (or NAME@ALIAS) back at an earlier version; asks for nothing else.
 

@@ -18,7 +18,7 @@ from llmlab.retrieval.metrics import DEFAULT_MEASURES, RetrievalMetrics, evaluat
 from llmlab.retrieval.trec import read_qrels
 from llmlab.retrieval.variants import compare_runs
 
-HEADER_WORDS = ("query_id", "query", "qid", "id")
+_HEADER_WORDS = ("query_id", "query", "qid", "id")
 
 
 @click.command("retrieval")
@@ -100,7 +100,7 @@ def _read_clusters(path: Path) -> dict[str, str]:
     groups: dict[str, str] = {}
     for number, line in enumerate(decoded(read_bytes(path), path).splitlines(), start=1):
         fields = [field.strip() for field in (line.split(",") if "," in line else line.split())]
-        if not line.strip() or (number == 1 and fields[0].lower() in HEADER_WORDS):
+        if not line.strip() or (number == 1 and fields[0].lower() in _HEADER_WORDS):
             continue
         if len(fields) != 2 or not all(fields):
             raise FileRuleError(

@@ -30,11 +30,11 @@ from llmlab.tracking.page import VIEW, VIEW_TAG
 from llmlab.tracking.reach import with_driver
 from llmlab.tracking.store import UI_PORT, Store, open_store, settle_here, ui_runs
 
-HOST = "127.0.0.1"
+_HOST = "127.0.0.1"
 START_TIMEOUT_S = 180.0  # MLflow imports for long on a busy machine
-SLOW_START_S = 5.0  # after which the server's own errors are told
+_SLOW_START_S = 5.0  # after which the server's own errors are told
 _ERROR = re.compile(r"\b\w*(Error|refused|FATAL)\b")
-STOP_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 5.0
 
 
 @click.command("ui")
@@ -67,7 +67,7 @@ def server(port: int, *, workers: int, artifacts: Path | None, hosts: tuple[str,
     artifacts = (artifacts or folder / "server-artifacts").resolve()
     artifacts.mkdir(parents=True, exist_ok=True)
     backend = with_driver(os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or f"sqlite:///{folder / 'server.db'}")
-    allowed = ",".join([f"{HOST}:{port}", f"localhost:{port}", *hosts])
+    allowed = ",".join([f"{_HOST}:{port}", f"localhost:{port}", *hosts])
     options = ["--workers", str(workers), "--artifacts-destination", artifacts.as_uri(), "--allowed-hosts", allowed]
     _run_server("server", options, port=port, database=backend, say=partial(_server_text, artifacts))
 
@@ -126,7 +126,7 @@ def _run_server(name: str, options: Sequence[str], *, port: int, database: str, 
     hidden = {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_TRACKING_URI": ""}  # a password stays out of `ps`
     with log.open("wb") as messages:
         server = subprocess.Popen(  # noqa: S603  # our own interpreter, no shell
-            [sys.executable, "-m", "mlflow", name, "--host", HOST, "--port", str(port), *options],
+            [sys.executable, "-m", "mlflow", name, "--host", _HOST, "--port", str(port), *options],
             env={**os.environ, **calm, **hidden},
             stdout=messages,
             stderr=messages,
@@ -135,7 +135,7 @@ def _run_server(name: str, options: Sequence[str], *, port: int, database: str, 
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         _wait_until_up(server, port, log)
-        click.echo(say(f"http://{HOST}:{port}"))
+        click.echo(say(f"http://{_HOST}:{port}"))
         server.wait()
     except KeyboardInterrupt:
         pass
@@ -159,7 +159,7 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)[1]:
+    for process in psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)[1]:
         process.kill()
 
 
@@ -167,7 +167,7 @@ def _refuse_taken(name: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((_HOST, port))
         except OSError as error:
             raise StoreError(
                 f"port {port} cannot be used ({error.strerror}); try `llmlab {name} --port {port + 1}`"
@@ -181,11 +181,11 @@ def _wait_until_up(server: subprocess.Popen[bytes], port: int, log: Path) -> Non
         if server.poll() is not None:
             why = f": {last}" if (last := _last_error(log)) else ""
             raise StoreError(f"MLflow's server ended with code {server.returncode}{why}; its messages are in {log}")
-        if waited_s > SLOW_START_S and (last := _last_error(log)) != last_told:
+        if waited_s > _SLOW_START_S and (last := _last_error(log)) != last_told:
             last_told = last
             click.echo(f"The server is not up yet; its last message of an error: {last}", err=True)
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):  # our own server
+            with urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=2):  # our own server
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)

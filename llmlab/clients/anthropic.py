@@ -29,8 +29,8 @@ from llmlab.clients.wire import (
     word,
 )
 
-DELTAS = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
-LEAST_BUDGET_TOKENS = 1_024
+_DELTAS = {"text_delta": "text", "input_json_delta": "partial_json", "thinking_delta": "thinking"}
+_LEAST_BUDGET_TOKENS = 1_024
 API_VERSION = "2023-06-01"
 WITHHELD = frozenset({"refusal", "guardrail_intervened", "content_filtered"})  # the last two are Bedrock's
 CUT_SHORT = frozenset({"max_tokens", "model_context_window_exceeded", "pause_turn"})
@@ -144,7 +144,7 @@ class StreamedMessage:
         return {**self._reply, "content": [block for _, block in sorted(self._blocks.items())]}
 
     def _take_delta(self, index: int, delta: Mapping[str, Any]) -> None:
-        part = delta.get(DELTAS.get(str(delta.get("type")), ""))
+        part = delta.get(_DELTAS.get(str(delta.get("type")), ""))
         if isinstance(part, str) and index in self._parts:
             self._parts[index].append(part)
             self.started = self.started or (bool(part) and delta["type"] != "thinking_delta")
@@ -179,8 +179,8 @@ def _thinking(request: Request, thinking: Mapping[str, Any], *, most_tokens: int
     budget = thinking.get("budget_tokens")
     if budget is None:
         return dict(thinking)
-    if not LEAST_BUDGET_TOKENS <= budget < most_tokens:
-        rule = f"from {LEAST_BUDGET_TOKENS:,} to less than max_tokens == {most_tokens:,}, which counts the thought too"
+    if not _LEAST_BUDGET_TOKENS <= budget < most_tokens:
+        rule = f"from {_LEAST_BUDGET_TOKENS:,} to less than max_tokens == {most_tokens:,}, which counts the thought too"
         raise RequestRefusedError(f"thinking.budget_tokens == {budget:,}, must be {rule}", attempts=0)
     if request.sampling.temperature not in (None, 1) or request.sampling.top_k is not None:
         raise RequestRefusedError(

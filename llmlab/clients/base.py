@@ -33,7 +33,7 @@ ANSWER_COLUMNS = (  # of every result, in their order
 
 Value = TypeVar("Value")
 LARGEST_CACHE = 1_000
-BYTES_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel comes to
+_BYTES_PER_PICTURE = 4_000  # about 1,000 tokens, what a picture of a megapixel comes to
 FIRED = "guard:"  # begins the step that names a guard that fired
 GUARDED = "guards="  # in the fingerprint of a client behind guards, before their digest
 
@@ -152,7 +152,7 @@ def estimated_bytes(message: Mapping[str, Any]) -> int:
     content, calls = message.get("content") or "", message.get("tool_calls")
     parts = [content] if isinstance(content, str) else content
     texts = [part if isinstance(part, str) else part.get("text") for part in parts]
-    size = sum(BYTES_PER_PICTURE if text is None else n_bytes(text) for text in texts)
+    size = sum(_BYTES_PER_PICTURE if text is None else n_bytes(text) for text in texts)
     return size + (n_bytes(json.dumps(calls, ensure_ascii=False)) if calls else 0)
 
 

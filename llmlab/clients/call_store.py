@@ -35,16 +35,16 @@ try:
 except ImportError:  # Windows, where nobody's claims are seen
     fcntl = None  # type: ignore[assignment]  # asked for before each use
 
-APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
-FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
+_APPLICATION_ID = 0x6C6C6D6C  # "llml": marks the file as ours
+_FORMAT_VERSION = 2  # 1 had no `asked_at`; it is added where it is missing
 _BUSY_TIMEOUT_S = 60.0
 _KEYS_PER_QUERY = 500
 _ROWS_PER_COMMIT = 1_000  # of five variables each: SQLite takes at most 32,766 in a statement
-NETWORK_FILESYSTEMS = re.compile(
+_NETWORK_FILESYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\w*|afs|ceph|lustre|gpfs|beegfs|glusterfs|davfs|ncpfs|"
     r"fuse\.(sshfs|ceph|glusterfs|s3fs|gcsfuse|rclone|davfs2?|smbnetfs|blobfuse2?|juicefs)"
 )
-OTHERS = "calls.d"  # folder beside the store with those of others
+_OTHERS = "calls.d"  # folder beside the store with those of others
 NO_ANSWER = (ValueError, KeyError, TypeError, ArithmeticError)  # of an entry that is whole, and that holds none
 _ADVICE = {  # what SQLite says -> what to do
     "full|disk I/O": "make room on the disk and run again: answers kept so far are not paid for twice",
@@ -179,7 +179,7 @@ class CallStore:
             with self._lock:
                 if (left_out := self._others.pop(name, None)) is not None:  # another thread may have taken it out
                     left_out.close()
-            where = f"{OTHERS}/{name}.sqlite" if name else "the project's call store"
+            where = f"{_OTHERS}/{name}.sqlite" if name else "the project's call store"
             flaw = f"{where} cannot be read ({error}) and is left out"
             warnings.warn(flaw, RuntimeWarning, stacklevel=3)
         return answers
@@ -464,7 +464,7 @@ def _query(keys: list[str]) -> str:
 def _others(main: Path, also: Path | None, mounts: Path) -> Iterator[tuple[str, sqlite3.Connection]]:
     """The other stores that can be read, by name ("" of `also`). One that nobody writes is opened as it lies there."""
     ours = [also] if also is not None and also.exists() else []
-    beside = {path.stem: path for store in (*ours, main) for path in sorted((store.parent / OTHERS).glob("*.sqlite"))}
+    beside = {path.stem: path for store in (*ours, main) for path in sorted((store.parent / _OTHERS).glob("*.sqlite"))}
     for name, path in [*(("", path) for path in ours), *beside.items()]:
         live = path.with_name(f"{path.name}-wal").exists()
         how = ("ro" if live else "ro&immutable=1") if name else "rw"  # ours may be written at any time
@@ -472,7 +472,7 @@ def _others(main: Path, also: Path | None, mounts: Path) -> Iterator[tuple[str, 
             if not name:
                 _refuse_network_filesystem(path, mounts)
             connection = _connected(path, mode=how)
-            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
                 connection.close()
                 raise sqlite3.DatabaseError("no call store")
             yield name, connection
@@ -529,20 +529,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     tables = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")]
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if (application_id != APPLICATION_ID and tables) or version > FORMAT_VERSION:
-        kind = "an SQLite database, but no call store" if version <= FORMAT_VERSION else f"of a newer format, {version}"
+    if (application_id != _APPLICATION_ID and tables) or version > _FORMAT_VERSION:
+        newer = version > _FORMAT_VERSION
+        kind = f"of a newer format, {version}" if newer else "an SQLite database, but no call store"
         raise StoreError(f"{path} is {kind}; give another path, or use the llmlab that wrote it")
     if tables not in ([], [f"CREATE TABLE {_FIRST_COLUMNS})"], [f"CREATE TABLE {_COLUMNS}"]):
         raise sqlite3.DatabaseError("malformed table")
     if _write_ahead(connection) != "wal":
         raise StoreError(f"{path} lies on a filesystem without write-ahead logging; give a path on a local disk")
-    if version < FORMAT_VERSION:
+    if version < _FORMAT_VERSION:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"CREATE TABLE IF NOT EXISTS {_COLUMNS}")
         if "asked_at" not in [name for _, name, *_ in connection.execute("PRAGMA table_info(calls)")]:
             connection.execute("ALTER TABLE calls ADD COLUMN asked_at INTEGER")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
         connection.execute("COMMIT")
 
 
@@ -575,7 +576,7 @@ def _refuse_network_filesystem(path: Path, mounts: Path) -> None:
         at = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point))
         if place.is_relative_to(at) and len(at.parts) >= longest:
             kind, longest = filesystem, len(at.parts)
-    if NETWORK_FILESYSTEMS.fullmatch(kind):
+    if _NETWORK_FILESYSTEMS.fullmatch(kind):
         raise StoreError(
             f"{path} lies on a network filesystem ({kind}), where SQLite cannot keep it whole; "
             "give a path on a local disk"

@@ -47,9 +47,9 @@ from llmlab.clients.wire import (
 )
 
 BYTES_PER_TOKEN = 3  # on the safe side: English has about four
-TOKENS_PER_MESSAGE = 8
-CONNECT_TIMEOUT_S = 30.0
-PROXY_REFUSED = 407  # RFC 9110, section 15.5.8: said by proxies alone
+_TOKENS_PER_MESSAGE = 8
+_CONNECT_TIMEOUT_S = 30.0
+_PROXY_REFUSED = 407  # RFC 9110, section 15.5.8: said by proxies alone
 LARGEST_REPLY_BYTES = 64_000_000
 Read = TypeVar("Read")
 
@@ -64,7 +64,7 @@ def input_tokens_at_most(request: Request) -> int:
     """
     sizes = [n_bytes(json.dumps(tool, ensure_ascii=False)) for tool in request.tools]
     sizes += map(estimated_bytes, request.messages)
-    return -(-sum(sizes) // BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * len(sizes)
+    return -(-sum(sizes) // BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE * len(sizes)
 
 
 async def whole_body(response: aiohttp.ClientResponse) -> bytes:
@@ -285,7 +285,7 @@ class HttpClient:
             async with session.request(
                 method, url, data=body, headers=headers, allow_redirects=False, proxy=proxy.url
             ) as response:
-                if response.status == PROXY_REFUSED and proxy.url:  # which aiohttp leaves to us where the way is http
+                if response.status == _PROXY_REFUSED and proxy.url:  # which aiohttp leaves to us where the way is http
                     raise proxy.refusal(response.status, access.base_url)
                 self._reached = True
                 return await read(response)
@@ -312,7 +312,7 @@ class HttpClient:
         if session is None or session.closed:
             self._proxies = {}
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)  # as many as are in flight
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)  # `retry` bounds the rest
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)  # `retry` bounds the rest
             session = self._sessions[loop] = aiohttp.ClientSession(
                 connector=connector,
                 timeout=timeout,

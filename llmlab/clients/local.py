@@ -23,9 +23,9 @@ from llmlab.clients.prices import TokenPrices
 from llmlab.local.server import Lease, hold
 from llmlab.local.setup import LocalModel, LocalModelError, absence
 
-FREE = TokenPrices(input=Decimal(0), output=Decimal(0))
-STARTS_IN_A_RUN = 2
-NOWHERE = "http://127.0.0.1"  # for a client that only checks and encodes
+_FREE = TokenPrices(input=Decimal(0), output=Decimal(0))
+_STARTS_IN_A_RUN = 2
+_NOWHERE = "http://127.0.0.1"  # for a client that only checks and encodes
 
 
 class LocalClient:
@@ -42,7 +42,7 @@ class LocalClient:
     def __init__(self, model: LocalModel) -> None:
         self.model, self.fingerprint, self.single_slot = model, model.fingerprint, model.slots == 1
         self._key_env = f"LLMLAB_LOCAL_KEY_{hashlib.sha256(self.fingerprint.encode()).hexdigest()[:12].upper()}"
-        self._idle = self._client(NOWHERE)
+        self._idle = self._client(_NOWHERE)
         self._running: WeakKeyDictionary[asyncio.AbstractEventLoop, _Running] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class LocalClient:
 
     async def _start(self, running: _Running) -> None:
         running.starts += 1
-        if running.starts > STARTS_IN_A_RUN:
+        if running.starts > _STARTS_IN_A_RUN:
             running.refused = f"the server of {self.model.alias} ended twice in this run: is enough memory free?"
             return
         try:
@@ -110,7 +110,7 @@ class LocalClient:
             api_key_env=self._key_env,
             group=self.fingerprint,
             max_in_flight=self.model.slots,
-            prices=FREE,
+            prices=_FREE,
             stream=True,
             retry=self.retry,
         )

@@ -31,13 +31,13 @@ from llmlab.base.words import words
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Generation, Request, Status, Usage
 
-CHARS_PER_TOKEN = 4
-SENTENCES = 3  # of an answer, where the prompt does not say
-PASSAGE_SHARE = 0.5  # what the rest of a passage counts, beside the sentence itself
-RANK_DISCOUNT = 0.03  # what each place further down the prompt costs
-TEMPERATURE_UNIT = 0.15  # difference of scores that temperature 1 makes e times as likely
-CITED_FROM = 0.3  # share of the question's weight that a sentence must hold to be cited
-KNOWN_FROM = 0.3  # share that the best passage must hold for an answer, where the prompt asks to say otherwise
+_CHARS_PER_TOKEN = 4
+_SENTENCES = 3  # of an answer, where the prompt does not say
+_PASSAGE_SHARE = 0.5  # what the rest of a passage counts, beside the sentence itself
+_RANK_DISCOUNT = 0.03  # what each place further down the prompt costs
+_TEMPERATURE_UNIT = 0.15  # difference of scores that temperature 1 makes e times as likely
+_CITED_FROM = 0.3  # share of the question's weight that a sentence must hold to be cited
+_KNOWN_FROM = 0.3  # share that the best passage must hold for an answer, where the prompt asks to say otherwise
 NO_PASSAGES = "The prompt holds no passages, and this reader knows nothing else."
 NOT_KNOWN = "I don't know: the passages do not cover this question."
 
@@ -50,8 +50,8 @@ _ADMIT = re.compile(
     r"\b(?:don't|do not) know\b|\bsay so\b|\bdo(?:es)? not (?:say|cover|contain|answer)\b", re.IGNORECASE
 )
 
-SUMMARY_WEIGHT, BODY_WEIGHT, SEE_ALSO_WEIGHT, DETAIL_WEIGHT = 1.0, 0.8, 0.7, 0.5
-LONGEST_SENTENCE_CHARS = 400
+_SUMMARY_WEIGHT, _BODY_WEIGHT, _SEE_ALSO_WEIGHT, _DETAIL_WEIGHT = 1.0, 0.8, 0.7, 0.5
+_LONGEST_SENTENCE_CHARS = 400
 _SECTION = re.compile(r"^(\S[^\n]*)\n-{3,}[ \t]*$", re.MULTILINE)
 _SKIPPED = frozenset({"examples", "references"})
 _PROSE = frozenset({"", "notes"})
@@ -63,9 +63,9 @@ _END = re.compile(r"(?<=[.!?])\s+(?=[\"'`(]?[A-Z])")
 _FUNCTION = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
 _PLACE = re.compile(r"^(?:[a-z_]+\.)+(?=[A-Z])")
 
-LENGTH_UNIT_WORDS = 60  # so many words are worth as much as LENGTH_WORTH of the reference
-LENGTH_WORTH = 0.4
-INDIFFERENT_BELOW = 0.08  # a smaller difference of two answers counts as none, and the first wins
+_LENGTH_UNIT_WORDS = 60  # so many words are worth as much as _LENGTH_WORTH of the reference
+_LENGTH_WORTH = 0.4
+_INDIFFERENT_BELOW = 0.08  # a smaller difference of two answers counts as none, and the first wins
 _BLOCK = re.compile(
     r"^\[(Question|Reference|Passages|Answer|Answer A|Answer B) ([0-9a-f]{16})\]\n(.*?)\n\[end of \w+(?: \w)? \2\]$",
     re.MULTILINE | re.DOTALL,
@@ -170,7 +170,7 @@ def _answer(request: Request) -> str:
         return NO_PASSAGES
     directions = f"{_system_text(request)} {instructions}"
     candidates = _candidates(question, passages)
-    if not candidates or (_ADMIT.search(directions) and max(c.passage_share for c in candidates) < KNOWN_FROM):
+    if not candidates or (_ADMIT.search(directions) and max(c.passage_share for c in candidates) < _KNOWN_FROM):
         return NOT_KNOWN
     temperature = request.sampling.temperature or 0.0
     if temperature > 0:
@@ -181,7 +181,7 @@ def _answer(request: Request) -> str:
     if count := _SENTENCE_COUNT.search(directions):
         n_sentences = _NUMBERS.get(count[1].lower()) or int(count[1])
     else:
-        n_sentences = 1 if _BRIEF.search(directions) else SENTENCES
+        n_sentences = 1 if _BRIEF.search(directions) else _SENTENCES
     return _prose(list(distinct.values())[:n_sentences], cites=_CITE.search(directions) is not None)
 
 
@@ -234,8 +234,8 @@ def _candidates(question: str, passages: Sequence[tuple[str, str]]) -> list[_Can
             shared = question_words & sentence.words
             if shared:
                 share = sum(weight[word] for word in shared) / total
-                score = sentence.weight * share / (1 + 0.02 * len(sentence.words)) + PASSAGE_SHARE * passage_share
-                candidates.append(_Candidate(score - RANK_DISCOUNT * rank, share, passage_share, doc_id, sentence))
+                score = sentence.weight * share / (1 + 0.02 * len(sentence.words)) + _PASSAGE_SHARE * passage_share
+                candidates.append(_Candidate(score - _RANK_DISCOUNT * rank, share, passage_share, doc_id, sentence))
     return sorted(candidates, key=lambda candidate: -candidate.score)
 
 
@@ -245,7 +245,7 @@ def _sampled(candidates: list[_Candidate], temperature: float, request: Request)
     By the Gumbel top-k trick (Kool, van Hoof and Welling, 2019), seeded by the request, its repeat included.
     """
     seed = int.from_bytes(hashlib.sha256(request.to_json().encode("utf-8", "surrogatepass")).digest()[:8], "big")
-    draw, unit = random.Random(seed), temperature * TEMPERATURE_UNIT
+    draw, unit = random.Random(seed), temperature * _TEMPERATURE_UNIT
     noisy = [
         (candidate.score / unit - math.log(-math.log(draw.random() or 0.5)), candidate) for candidate in candidates
     ]
@@ -266,7 +266,7 @@ def _prose(chosen: Sequence[_Candidate], *, cites: bool) -> str:
 
 def _with_source(candidate: _Candidate, cites: bool) -> str:
     text = candidate.sentence.text
-    if cites and candidate.share >= CITED_FROM:
+    if cites and candidate.share >= _CITED_FROM:
         return f"{text.rstrip('.')} [{candidate.doc_id}]."
     return text if text[-1] in ".!?" else f"{text}."
 
@@ -276,7 +276,7 @@ def _within_limits(text: str, request: Request) -> tuple[str, Status]:
         text = text.partition(stop)[0]
     limit = request.sampling.max_tokens
     if limit is not None and _tokens(len(text)) > limit:
-        return text[: limit * CHARS_PER_TOKEN], "truncated"
+        return text[: limit * _CHARS_PER_TOKEN], "truncated"
     return text, "ok" if text.strip() else "empty"
 
 
@@ -294,7 +294,7 @@ def _generation(request: Request, text: str, status: Status, *, input_tokens: in
 
 def _tokens(n_chars: int) -> int:
     """Tokens as these stand-ins count them: one for every four characters begun."""
-    return math.ceil(n_chars / CHARS_PER_TOKEN)
+    return math.ceil(n_chars / _CHARS_PER_TOKEN)
 
 
 def _refuse_what_it_cannot_take(request: Request, served: str, taken: frozenset[str]) -> None:
@@ -313,13 +313,13 @@ def _said(doc_id: str, passage: str) -> Iterator[tuple[str, str, float]]:
     for section, body in _sections(_DIRECTIVE.sub("", passage)):
         if section == "see also":
             for entry in _SEE_ALSO.finditer(body):
-                yield _name(entry[1]), _plain_text(entry[2]), SEE_ALSO_WEIGHT
+                yield _name(entry[1]), _plain_text(entry[2]), _SEE_ALSO_WEIGHT
         elif section not in _SKIPPED:
             is_prose = section in _PROSE
             if not is_prose:  # what is said of each parameter is indented, its name and type are not
                 body = "\n".join(line if line[:1].isspace() else "" for line in body.split("\n"))
             for text in _split(body):
-                weight = SUMMARY_WEIGHT if first else BODY_WEIGHT if is_prose else DETAIL_WEIGHT
+                weight = _SUMMARY_WEIGHT if first else _BODY_WEIGHT if is_prose else _DETAIL_WEIGHT
                 first = False
                 yield _name(doc_id), text, weight
 
@@ -336,7 +336,7 @@ def _split(body: str) -> Iterator[str]:
     for paragraph in _BREAK.split(body):
         text = _plain_text(paragraph).lstrip("*- ")
         if ">>>" not in text:
-            yield from (part for part in _END.split(text) if 8 <= len(part) <= LONGEST_SENTENCE_CHARS)
+            yield from (part for part in _END.split(text) if 8 <= len(part) <= _LONGEST_SENTENCE_CHARS)
 
 
 def _name(doc_id: str) -> str:
@@ -356,7 +356,7 @@ def _judged(system: str, prompt: str) -> str:
         return json.dumps({"reason": f"Overlap with length: {merit:.2f}.", "score": level})
     if "Answer A" in sections and "Answer B" in sections:
         merit_a, merit_b = (_merit(sections[name], reference) for name in ("Answer A", "Answer B"))
-        winner = "B" if merit_b - merit_a > INDIFFERENT_BELOW else "A"
+        winner = "B" if merit_b - merit_a > _INDIFFERENT_BELOW else "A"
         return json.dumps({"reason": f"Overlap with length: {merit_a:.2f} against {merit_b:.2f}.", "winner": winner})
     raise RequestRefusedError("offline/overlap-judge-1 found no answer in the prompt; use the prompts of llmlab.judge")
 
@@ -365,4 +365,4 @@ def _merit(answer: str, reference: str) -> float:
     """The share of the reference's words in the answer, and what its length adds."""
     reference_words, answer_words = set(words(reference)), words(answer)
     share = len(reference_words & set(answer_words)) / len(reference_words) if reference_words else 0.0
-    return (1 - LENGTH_WORTH) * share + LENGTH_WORTH * min(2.0, len(answer_words) / LENGTH_UNIT_WORDS)
+    return (1 - _LENGTH_WORTH) * share + _LENGTH_WORTH * min(2.0, len(answer_words) / _LENGTH_UNIT_WORDS)

@@ -41,8 +41,8 @@ from llmlab.clients.wire import (
 )
 
 CUT_SHORT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
-THOUGHT = "reasoning_content"
-LONGEST_TAG = 12  # characters of `</reasoning>`
+_THOUGHT = "reasoning_content"
+_LONGEST_TAG = 12  # characters of `</reasoning>`
 WITHHELD = frozenset({"content_filter", "safety", "refusal", "recitation", "prohibited_content", "blocklist"})
 
 
@@ -70,7 +70,7 @@ class OpenAIClient(HttpClient):
     def __init__(
         self, base_url: str, *, api_key_env: str | None = "OPENAI_API_KEY", **settings: Unpack[Settings]
     ) -> None:
-        super().__init__(base_url, wire=CHAT_COMPLETIONS, api_key_env=api_key_env, **settings)
+        super().__init__(base_url, wire=_CHAT_COMPLETIONS, api_key_env=api_key_env, **settings)
 
     async def embed(self, model: ModelRef, texts: Sequence[str]) -> list[list[float]]:
         """The vector of each text, in their order, by one request to `/embeddings`; errors as of `complete`."""
@@ -147,7 +147,7 @@ class StreamedReply:
     def __init__(self) -> None:
         self.started = self._ended = False
         self._reply: dict[str, Any] = {}
-        self._parts: dict[str, list[str]] = {name: [] for name in ("content", "refusal", THOUGHT)}
+        self._parts: dict[str, list[str]] = {name: [] for name in ("content", "refusal", _THOUGHT)}
         self._thinks = True  # until the content is more than a thought in tags
         self._tool_calls: list[dict[str, Any]] = []
         self._finish_reason: str | None = None
@@ -179,7 +179,7 @@ class StreamedReply:
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
         delta = self._delta(choice)
         for name, parts in self._parts.items():
-            if delta_text := thought_of(delta) if name == THOUGHT else text_of(delta.get(name)):
+            if delta_text := thought_of(delta) if name == _THOUGHT else text_of(delta.get(name)):
                 parts.append(delta_text)
                 self.started = self.started or name == "refusal" or (name == "content" and self._answers(delta_text))
         calls = delta.get("tool_calls") or [{"index": 0, "function": delta.get("function_call")}]
@@ -206,7 +206,7 @@ class StreamedReply:
     def _answers(self, part: str) -> bool:
         """Whether the content has begun to answer; while it thinks, only the end of a tag can change that."""
         parts = self._parts["content"]
-        if self._thinks and (len(parts) < LONGEST_TAG or ">" in "".join(parts[-LONGEST_TAG:])):
+        if self._thinks and (len(parts) < _LONGEST_TAG or ">" in "".join(parts[-_LONGEST_TAG:])):
             self._thinks = is_thinking("".join(parts))
         return not self._thinks and bool(part.strip())
 
@@ -326,7 +326,7 @@ def _beside(prompt: int | None, output: int, total: int | None, thought: int | N
     return thought if surplus >= thought else 0
 
 
-CHAT_COMPLETIONS = WireFormat(
+_CHAT_COMPLETIONS = WireFormat(
     name="",  # keys of the call store are older than other formats
     url=_url,
     fields=lambda access: {},

@@ -16,9 +16,9 @@ from llmlab.base.documents import Strict
 from llmlab.bundle.bundle import ModelRef
 from llmlab.clients.base import Usage
 
-MILLION = Decimal(1_000_000)
+_MILLION = Decimal(1_000_000)
 # on no public list
-SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})
+_SELF_HOSTED = frozenset({"offline", "local", "ollama", "vllm", "sglang", "tgi", "llamacpp", "lmstudio"})
 _Amount = Annotated[Decimal, Field(ge=0, strict=False)]
 
 
@@ -48,7 +48,7 @@ def price_usd(model: ModelRef, usage: Usage, *, own: TokenPrices | None = None) 
     cost = (usage.input_tokens - cached - cache_written) * price.input + usage.output_tokens * price.output
     cost += cached * (price.input if price.cached_input is None else price.cached_input)
     cost += cache_written * (price.input if price.cache_write is None else price.cache_write)
-    return cost / MILLION
+    return cost / _MILLION
 
 
 @lru_cache(maxsize=1024)
@@ -76,7 +76,7 @@ def _cache(usage: Usage) -> tuple[int, int]:
 @lru_cache(maxsize=1024)
 def _listed(provider: str, model_id: str) -> TokenPrices | Callable[[Usage], Decimal | None] | None:
     """The list's price of a model; a function where it depends on more than the kind of token; None when unknown."""
-    if provider in SELF_HOSTED:
+    if provider in _SELF_HOSTED:
         return None  # and the list, which takes a second to load, stays unloaded
     import genai_prices
 

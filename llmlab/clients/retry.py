@@ -28,9 +28,9 @@ from llmlab.base.private import remember
 from llmlab.clients.access import Access, RetryPolicy
 
 Answer = TypeVar("Answer")
-WORTH_ANOTHER = (TransportError, CallTimeoutError)
-ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one waits
-BURST_S = 1.0  # at most this many seconds' worth may go out at once
+_WORTH_ANOTHER = (TransportError, CallTimeoutError)
+_ATTEMPTS_UNREACHED = 2  # a server that is not there does not come while one waits
+_BURST_S = 1.0  # at most this many seconds' worth may go out at once
 LOOK_AGAIN_S = 0.1  # a pause may end early
 TOO_MANY_REQUESTS = 429
 KEY_REFUSED = frozenset({401, 402, TOO_MANY_REQUESTS})  # as a RequestRefusedError, 429 means: no credit left
@@ -389,18 +389,18 @@ def _after(
     elsewhere: dict[Lane, CallError],
 ) -> tuple[float, CallError | None]:
     """Seconds until the next attempt, and the error to end with instead where there is to be none."""
-    if not isinstance(error, WORTH_ANOTHER):
+    if not isinstance(error, _WORTH_ANOTHER):
         return 0.0, lanes.without(lane, error, elsewhere)
     asked_s = min(error.retry_after_s or 0.0, policy.retry_after_cap_s)
     wait_s = lanes.rest(lane, error, number=number, elsewhere=elsewhere, asked_s=asked_s, back_off_s=policy.back_off_s)
-    most = min(policy.attempts, ATTEMPTS_UNREACHED) if lanes.unreached(lane, error) else policy.attempts
+    most = min(policy.attempts, _ATTEMPTS_UNREACHED) if lanes.unreached(lane, error) else policy.attempts
     return wait_s, error if number >= most else None
 
 
 def _told(error: CallError, *, attempts: int, waited_s: float) -> CallError:
     """The same error with the number of attempts, and how long the last was waited for."""
     message = str(error)
-    if isinstance(error, WORTH_ANOTHER):
+    if isinstance(error, _WORTH_ANOTHER):
         message += f" (gave up after {attempts} attempt{'s' * (attempts != 1)})"
     return type(error)(
         message,
@@ -421,7 +421,7 @@ class _Budget:
     def reserve(self, amount: float, *, now_s: float) -> float:
         """Seconds to wait until `amount` units are free."""
         wait_s = self.wait_s(now_s)
-        self._free_at_s = max(self._free_at_s, now_s - BURST_S) + amount * self._unit_s
+        self._free_at_s = max(self._free_at_s, now_s - _BURST_S) + amount * self._unit_s
         return wait_s
 
     def wait_s(self, now_s: float) -> float:

@@ -26,12 +26,12 @@ from llmlab.clients.retry import retry_after_s
 
 RULES_FILE = Path(__file__).with_name("sampling_rules.yaml")
 RESERVED = frozenset({"model", "messages", "system", "stream", "stream_options", "tools", "n"})  # ours to set
-TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
-NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "402"})
+_TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
+_NO_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "402"})
 # codes that mean the provider's policy: OpenAI, Azure (with its inner code), Alibaba's Model Studio
 POLICY = frozenset({"invalid_prompt", "content_policy_violation", "moderation_blocked", "content_filter"})
 POLICY |= {"responsibleaipolicyviolation", "data_inspection_failed", "datainspectionfailed"}
-BROKEN_OFF = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
+_BROKEN_OFF = frozenset({"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource"})
 _HALVES = re.compile("[\ud800-\udfff]")
 _EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry|error)?:")
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE)
@@ -225,7 +225,7 @@ def family_of(finish: Any) -> str:
     ('content_filter', '')
     """
     first = re.split(r"[:;\s]", str(finish or "").strip().lower().replace("-", "_"))[0]
-    if first in BROKEN_OFF:
+    if first in _BROKEN_OFF:
         raise TransportError(f"the provider broke the answer off: {excerpt(str(finish))}")
     return first
 
@@ -240,7 +240,7 @@ def inner_error(reply: Mapping[str, Any]) -> None:
         if (refused := refused_generation(200, json.dumps(reply))) is not None:
             raise WithheldError(refused.error)
         problem = f"status 200, but an error inside: {excerpt(str(error))}"
-        if _code(error) in NO_CREDIT:
+        if _code(error) in _NO_CREDIT:
             raise UnusableEndpointError(f"{problem} (the account has no credit left)")
         if "unexpected endpoint" in str(error).lower():  # LM Studio
             raise UnusableEndpointError(f"{problem} (check base_url; most servers want /v1 at its end)")
@@ -377,9 +377,9 @@ def failure_of(status: int, text: str, *, headers: Mapping[str, str], access: Ac
     error, message = _error(text)
     words = excerpt(message)
     failure = f"{access.base_url} answered {status}" + (f": {words}" if words else "")
-    if status == 429 and _code(error) in NO_CREDIT:
+    if status == 429 and _code(error) in _NO_CREDIT:
         return RequestRefusedError(f"{failure} (the account has no credit left)", status_code=status)
-    if status in TRY_AGAIN or status >= 500:
+    if status in _TRY_AGAIN or status >= 500:
         return TransportError(failure, status_code=status, retry_after_s=retry_after_s(headers))
     advice = _ADVICE.get(status, "sending it again cannot help")
     if status in (400, 422) and (name := _not_taken(words)):

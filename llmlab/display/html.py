@@ -23,10 +23,10 @@ from llmlab.base.cells import (
 )
 from llmlab.display.diff import both_sides
 
-WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
+_WORDY_CHARS = 40  # longer cells are never squeezed to a word a line
 LONGEST_NAME_CHARS = 120  # a first column of such texts names the rows, and stays in sight
-SHORT_CHARS = 20  # shorter texts are never broken
-HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
+_SHORT_CHARS = 20  # shorter texts are never broken
+_HTML_TEXT_LIMIT_CHARS = 20_000  # what one cell may put into a notebook file at most
 _CHIP_COLOURS = {
     "good": ("#0b6b50", "#d8f3e8"),
     "bad": ("#8f1d14", "#fde3df"),
@@ -64,8 +64,8 @@ def escape(value: object) -> str:
     '&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;'
     """
     text = str(value)
-    if len(text) > HTML_TEXT_LIMIT_CHARS:
-        text = f"{text[:HTML_TEXT_LIMIT_CHARS]}… ({len(text):,} characters in all)"
+    if len(text) > _HTML_TEXT_LIMIT_CHARS:
+        text = f"{text[:_HTML_TEXT_LIMIT_CHARS]}… ({len(text):,} characters in all)"
     return html.escape(printable(text, keep="\n\t"), quote=True)
 
 
@@ -165,16 +165,16 @@ def _html_cell(value: object, numeric: bool, stays: str) -> str:
     elif isinstance(value, Folded):
         shown = _html_folded(f"{len(text):,} characters", text)
     elif stays:
-        width = "white-space:nowrap" if len(text) <= SHORT_CHARS else _LONG_NAME
+        width = "white-space:nowrap" if len(text) <= _SHORT_CHARS else _LONG_NAME
     elif numeric:
         width = "white-space:nowrap;font-variant-numeric:tabular-nums"
     elif len(text) > CUT_AT_CHARS:
         width = "min-width:12em;max-width:40em;overflow-wrap:anywhere"
         shown = _html_folded(f"{text[:CUT_AT_CHARS]}…", text)
-    elif len(text) <= SHORT_CHARS:  # "448/448" in a crowded table would stretch its row over two lines
+    elif len(text) <= _SHORT_CHARS:  # "448/448" in a crowded table would stretch its row over two lines
         width = "white-space:nowrap"
     else:
-        width = f"{'min-width:12em;' if len(text) > WORDY_CHARS else ''}max-width:40em;overflow-wrap:break-word"
+        width = f"{'min-width:12em;' if len(text) > _WORDY_CHARS else ''}max-width:40em;overflow-wrap:break-word"
     return f"<td style='{_aligned(numeric)}{stays}{width}'>{escape(text) if shown is None else shown}</td>"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-MOST_FIELDS_ABREAST = 4
+_MOST_FIELDS_ABREAST = 4
 
 
 class Shown:
@@ -46,7 +46,7 @@ class Shown:
     def _table(self) -> list[dict[str, object]]:
         """The rows as they are shown: what is one record of many fields has a line per field."""
         rows = self._rows()
-        if type(self)._rows is Shown._rows and len(rows[0]) > MOST_FIELDS_ABREAST:
+        if type(self)._rows is Shown._rows and len(rows[0]) > _MOST_FIELDS_ABREAST:
             return [{"field": name, "value": value} for name, value in rows[0].items()]
         return rows
 

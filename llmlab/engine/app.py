@@ -51,7 +51,7 @@ App: TypeAlias = Callable[[Case, Bundle], Generation | str | Awaitable[Generatio
 
 PLAIN: tuple[type, ...] = (str, int, float, complex, bool, bytes, type(None), type(...))
 NAMED: tuple[type, ...] = (MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType, MemberDescriptorType)
-WRAPPERS: dict[type, tuple[str, ...]] = {  # -> what they wrap
+_WRAPPERS: dict[type, tuple[str, ...]] = {  # -> what they wrap
     functools.partial: ("func", "args", "keywords"),
     MethodType: ("__func__", "__self__"),
     BuiltinFunctionType: ("__qualname__", "__self__"),
@@ -61,16 +61,16 @@ WRAPPERS: dict[type, tuple[str, ...]] = {  # -> what they wrap
     functools.cached_property: ("func",),
     type(functools.cache(len)): ("__wrapped__",),
 }
-RECORDS: tuple[type, ...] = (*PLAIN, *NAMED, *WRAPPERS, list, tuple, set, frozenset, Mapping, PurePath, Enum)
-RECORDS += (FunctionType, type, CodeType, SimpleNamespace, argparse.Namespace)  # read whole, wherever they are from
-FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")  # as are classes with one of them
-LIBRARIES = frozenset({*sys.stdlib_module_names, "llmlab"})
-MACHINERY = frozenset({"_abc", "_asyncio", "_contextvars", "_thread", "_weakref", "asyncio", "concurrent"})
-MACHINERY |= {"contextvars", "logging", "queue", "threading", "weakref"}  # a state, and nothing to set an answer by
+_RECORDS: tuple[type, ...] = (*PLAIN, *NAMED, *_WRAPPERS, list, tuple, set, frozenset, Mapping, PurePath, Enum)
+_RECORDS += (FunctionType, type, CodeType, SimpleNamespace, argparse.Namespace)  # read whole, wherever they are from
+_FIELDS = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")  # as are classes with one of them
+_LIBRARIES = frozenset({*sys.stdlib_module_names, "llmlab"})
+_MACHINERY = frozenset({"_abc", "_asyncio", "_contextvars", "_thread", "_weakref", "asyncio", "concurrent"})
+_MACHINERY |= {"contextvars", "logging", "queue", "threading", "weakref"}  # a state, and nothing to set an answer by
 KEYS = re.compile(r"api_?key|secret|password", re.IGNORECASE)  # another key gives the same answers
 UNREAD = "Answers are replayed whatever the application's {} holds, which cannot be read; fresh=True asks again."
 DEEPEST = 60
-MOST_FILES = 500
+_MOST_FILES = 500
 
 
 class Asking(NamedTuple):
@@ -215,11 +215,11 @@ class _Reached:
             yield from (self.text(part) for item in value.items() for part in item)
         elif isinstance(value, PurePath):
             yield str(value)
-        elif (inner := next((names for kind, names in WRAPPERS.items() if isinstance(value, kind)), None)) is not None:
+        elif (inner := next((names for kind, names in _WRAPPERS.items() if isinstance(value, kind)), None)) is not None:
             yield from (self.text(getattr(value, name)) for name in inner)
         elif hasattr(type(value), "__array__"):
             yield from self._array(value)
-        elif isinstance(value, ModuleType) or _root(type(value)) in MACHINERY:
+        elif isinstance(value, ModuleType) or _root(type(value)) in _MACHINERY:
             yield getattr(value, "__name__", "")
         elif isinstance(value, NAMED) or _root(type(value)) == "typing":
             yield repr(value) if _root(type(value)) == "typing" else value.__qualname__
@@ -309,14 +309,14 @@ class _Reached:
     def _is_foreign(self, value: Any) -> bool:
         """Whether a value is an object of a library, and no record of which every field counts."""
         kind = type(value)
-        read_whole = isinstance(value, RECORDS) or any(hasattr(kind, name) for name in (*FIELDS, "__array__"))
+        read_whole = isinstance(value, _RECORDS) or any(hasattr(kind, name) for name in (*_FIELDS, "__array__"))
         return not read_whole and not self._is_own(kind.__module__)
 
     def _own(self, name: str | None) -> bool:
         """Whether a module is the user's: the application's own, or of a file that was not installed."""
         if name is None or name in (self.home, "__main__"):
             return True
-        if name.partition(".")[0] in LIBRARIES:
+        if name.partition(".")[0] in _LIBRARIES:
             return False
         module = sys.modules.get(name)
         parts = Path(getattr(module, "__file__", None) or "").parts
@@ -382,7 +382,7 @@ def _beside(folder: Path | None) -> Iterator[Path]:
     """The Python files of a folder and of the packages in it, up to 500."""
     root = folder or Path.cwd()
     packages = (path.parent.rglob("*.py") for path in sorted(root.glob("*/__init__.py")))
-    return islice((*sorted(root.glob("*.py")), *sorted(chain.from_iterable(packages))), MOST_FILES)
+    return islice((*sorted(root.glob("*.py")), *sorted(chain.from_iterable(packages))), _MOST_FILES)
 
 
 def _changes(files: Iterable[Path]) -> str:

@@ -44,14 +44,14 @@ from llmlab.engine.plan import Call, make_plan
 from llmlab.golden.cases import GoldenSet
 
 WIRES: dict[str, Literal["chat", "messages"]] = {"": "chat", "messages": "messages"}  # by the name of a wire format
-PRICE_FACTOR = Decimal("0.5")  # of both providers
+_PRICE_FACTOR = Decimal("0.5")  # of both providers
 MOST_CALLS, MOST_BYTES = 50_000, 200_000_000  # OpenAI's limits; Anthropic's are higher
-POLL_EVERY_S, LOOK_AGAIN_S = 30.0, 2.0
+_POLL_EVERY_S, LOOK_AGAIN_S = 30.0, 2.0
 LONGEST_REASON_CHARS = 80
-STRANGE_SHOWN = 3
-LIST, REQUESTS, LOCK = "batches.json", "requests.jsonl", ".batches.lock"
+_STRANGE_SHOWN = 3
+LIST, _REQUESTS, LOCK = "batches.json", "requests.jsonl", ".batches.lock"
 LOCK_TIMEOUT_S = 60.0
-NOT_YET = frozenset({"pending", "running", "notrunning"})  # of a file at Azure, from which no batch can begin
+_NOT_YET = frozenset({"pending", "running", "notrunning"})  # of a file at Azure, from which no batch can begin
 DONE = frozenset({"completed", "ended", "expired", "cancelled", "canceled", "failed"})
 
 
@@ -152,7 +152,7 @@ class Batches(Shown):
                 "model": file.model,
                 "calls": file.calls,
                 "one by one, at most (USD)": file.usd_at_most,
-                "as a batch (USD)": None if file.usd_at_most is None else file.usd_at_most * PRICE_FACTOR,
+                "as a batch (USD)": None if file.usd_at_most is None else file.usd_at_most * _PRICE_FACTOR,
                 "state": Chip(file.state or "written", "good" if file.stored == file.calls else "unsure"),
                 "answers stored": file.stored,
                 "no answer": "; ".join(f"{n} x {why}" for why, n in file.failed.items()),
@@ -166,7 +166,7 @@ class Batches(Shown):
         if not calls:
             return f"Nothing to send: all {counted(self.already, 'call')} are stored already."
         total = total_usd(file.usd_at_most for file in self.files)
-        price = "" if total is None else f", at most about ${total * PRICE_FACTOR:,.2f} instead of ${total:,.2f}"
+        price = "" if total is None else f", at most about ${total * _PRICE_FACTOR:,.2f} instead of ${total:,.2f}"
         sent = f"{counted(calls, 'call')} in {counted(len(self.files), 'file')}{price}"
         if self.done:
             end = "the same run replays them" if not failed else "the same run replays them and asks the rest again"
@@ -213,7 +213,7 @@ def write_batches(
             _, lines = waiting.setdefault((str(request.model), client.fingerprint), (client, []))
             lines.append(_line(call, request, client))
             requests.append(json.dumps({"key": call.key, "request": request.to_json()}) + "\n")
-    write_whole(folder / REQUESTS, "".join(requests))
+    write_whole(folder / _REQUESTS, "".join(requests))
     files: list[BatchFile] = []
     for (model, _), (client, lines) in waiting.items():
         for file_lines in _cut(lines):
@@ -264,7 +264,7 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
         CallError, DataError: the provider has no answer for one of the files, or a strange one; what the others'
             answers are is stored before.
     """
-    path = Path(folder) / REQUESTS
+    path = Path(folder) / _REQUESTS
     requests = dict(_request(row, path=path, line=line) for line, row in json_lines(path))
     with CallSetup(store=store).calls() as calls:
         while True:
@@ -272,7 +272,7 @@ def read_batches(folder: str | Path, *, store: str | Path | CallStore | None = N
                 batches = _read(Batches.load(folder), requests, calls)
             if not wait or all(file.read or not file.id for file in batches.files):
                 return batches
-            run_in_background(partial(asyncio.sleep, POLL_EVERY_S))
+            run_in_background(partial(asyncio.sleep, _POLL_EVERY_S))
 
 
 def _read(batches: Batches, requests: Mapping[str, str], calls: CallStore) -> Batches:
@@ -388,7 +388,7 @@ async def _sent(folder: Path, file: BatchFile) -> dict[str, str]:
         uploaded = read_json(await client.fetch("POST", "/files", data=form, content_type=sort))
         if not uploaded.get("id"):
             raise RequestRefusedError(f"{file.file} was uploaded, but the answer names no id: {_said(uploaded)}")
-        while str(uploaded.get("status")).lower() in NOT_YET:
+        while str(uploaded.get("status")).lower() in _NOT_YET:
             await asyncio.sleep(LOOK_AGAIN_S)
             uploaded = {**uploaded, **read_json(await client.fetch("GET", f"/files/{uploaded['id']}"))}
         about = {"input_file_id": uploaded["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -476,8 +476,8 @@ def _kept(file: BatchFile, fetched: Fetched, requests: Mapping[str, str], calls:
 
     run_in_background(store)
     if strange:
-        more = f"; and {len(strange) - STRANGE_SHOWN:,} more" if len(strange) > STRANGE_SHOWN else ""
-        examples = "; ".join(strange[:STRANGE_SHOWN])
+        more = f"; and {len(strange) - _STRANGE_SHOWN:,} more" if len(strange) > _STRANGE_SHOWN else ""
+        examples = "; ".join(strange[:_STRANGE_SHOWN])
         warnings.warn(f"{about}, left out ({examples}{more}); the others are stored", RuntimeWarning, stacklevel=3)
     failed = Counter(why for key, why in without.items() if key not in answers)
     if (silent := file.calls - len(answers) - sum(failed.values())) > 0:
@@ -510,7 +510,7 @@ def _answer(line: Mapping[str, Any], client: HttpClient, model: ModelRef) -> Gen
     except LlmlabError as error:
         return str(error)
     usd = client.price_usd(model, answer["usage"])
-    return Generation(**answer, cost_usd=None if usd is None else usd * PRICE_FACTOR)
+    return Generation(**answer, cost_usd=None if usd is None else usd * _PRICE_FACTOR)
 
 
 def _reason(text: str, secrets: Secrets) -> str:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from llmlab.base.cells import Chip
 from llmlab.base.project import located
 from llmlab.bundle.bundle import TRIED, Bundle, load_bundles
@@ -25,7 +23,7 @@ from llmlab.display.shown import Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.golden.checks import PASSAGES, refuse_secrets, unfilled
 
-NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)$")
+_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -76,24 +74,6 @@ def check_prompt(bundle: Bundle, golden: GoldenSet) -> PromptCheck:
     )
 
 
-def edited(bundle: Bundle, **changes: Any) -> Bundle:
-    """The bundle with these fields changed, as `Bundle.with_`; ValueError says in one line what is not allowed.
-
-    >>> edited(Bundle.from_prompt("{{ question }}", model="offline/extractive-1"), temperature=-1.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: sampling.temperature: must be >= 0
-    """
-    try:
-        return bundle.with_(**changes)
-    except pydantic.ValidationError as error:
-        from llmlab.base.broken import broken_rule  # only where something is wrong
-
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{place}: {broken_rule(first)}") from None
-
-
 def next_version(folder: str | Path) -> tuple[Path, str]:
     """The next free file of a folder of bundles, and the version to go with it: `v4.yaml` after `v3.yaml`.
 
@@ -101,7 +81,7 @@ def next_version(folder: str | Path) -> tuple[Path, str]:
     """
     folder = located(folder)
     bundles = load_bundles(folder) if folder.is_dir() and any(folder.glob("*.y*ml")) else {}
-    numbered = [(int(match["number"]), match["prefix"], stem) for stem in bundles if (match := NUMBERED.match(stem))]
+    numbered = [(int(match["number"]), match["prefix"], stem) for stem in bundles if (match := _NUMBERED.match(stem))]
     number, prefix, last = max(numbered, default=(len(bundles), "v", ""))
     versions = [_numbers(bundle.version) for bundle in bundles.values()]
     highest = max((version for version in versions if version), default=None)
@@ -148,7 +128,7 @@ def save_next(
     while True:
         path, version = next_version(folder)
         path = folder / f"{stem}.yaml" if stem else path
-        text = edited(bundle, version=version, metadata=metadata).to_yaml()
+        text = bundle.with_(version=version, metadata=metadata).to_yaml()
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)

@@ -32,11 +32,11 @@ from llmlab.scorers.base import Score, Scorer, score_all, score_all_async
 
 LONGEST_ERROR_CHARS = 500
 HOPELESS_AFTER = 20  # failures without a single answer: a wrong key or address, not bad luck
-DENIED = frozenset({401, 402})  # the key or the account, whatever the row
-SCORED_EVERY_S = 0.05  # what arrived in the meantime is scored together
-SCORED_TOGETHER, MOST_WAITING = 256, 1_024
-CLAIMED_AGAIN_S = 0.02  # how often it is asked whether another process has an answer
-CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
+_DENIED = frozenset({401, 402})  # the key or the account, whatever the row
+_SCORED_EVERY_S = 0.05  # what arrived in the meantime is scored together
+_SCORED_TOGETHER, _MOST_WAITING = 256, 1_024
+_CLAIMED_AGAIN_S = 0.02  # how often it is asked whether another process has an answer
+_CASE_TIMEOUT_S = 600.0  # for applications, and for clients that set no bound themselves
 
 
 class _Arrived(NamedTuple):
@@ -75,13 +75,13 @@ class Scoring:
             if last:
                 return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SCORED_EVERY_S):
+                async with asyncio.timeout(_SCORED_EVERY_S):
                     await until.wait()
 
     async def some(self) -> None:
         """Score those that have waited longest; where that is cut off, they wait on."""
         async with self._turn:
-            batch = [self.waiting[i] for i in range(min(SCORED_TOGETHER, len(self.waiting)))]
+            batch = [self.waiting[i] for i in range(min(_SCORED_TOGETHER, len(self.waiting)))]
             plain = await in_thread(_scored, self._plain, batch) if self._plain else [{} for _ in batch]
             later = await asyncio.gather(*map(self._later, batch)) if self._async else plain
             for arrived, now, then in zip(batch, plain, later, strict=True):
@@ -157,7 +157,7 @@ class _Run:
                 ahead = asyncio.create_task(in_thread(self._prepared, batches))
                 await self._hand_out(queue, *batch)
                 # replayed faster than scored, they would fill the memory
-                while len(self.scoring.waiting) > MOST_WAITING:
+                while len(self.scoring.waiting) > _MOST_WAITING:
                     await self.scoring.some()
         finally:
             ahead.cancel()
@@ -203,9 +203,9 @@ class _Run:
     async def _claimed(self, call: Call) -> None:
         """Wait while another process asks for the same, as long as a case may take: one that hangs stops no other."""
         loop = asyncio.get_running_loop()
-        give_up_s = loop.time() + (self.timeouts_s[call.variant] or CASE_TIMEOUT_S)
+        give_up_s = loop.time() + (self.timeouts_s[call.variant] or _CASE_TIMEOUT_S)
         while self.waits and not self.progress.stopped and not self.store.claim(call.key):
-            await asyncio.sleep(CLAIMED_AGAIN_S)
+            await asyncio.sleep(_CLAIMED_AGAIN_S)
             self.waits = self.waits and loop.time() < give_up_s
 
     async def _one(self, call: Call) -> None:
@@ -243,7 +243,7 @@ class _Run:
                 waited_s = limit_s
             return _lost(error, status="timeout", error=text, bounds=_waited(waited_s))
         except CallError as error:
-            self.denials += error.status_code in DENIED or isinstance(error, UnusableEndpointError)
+            self.denials += error.status_code in _DENIED or isinstance(error, UnusableEndpointError)
             return _lost(error, status="error", error=_short(error), bounds=_waited(error.waited_s))
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -362,7 +362,7 @@ class _Run:
 
 def _own_bound(client: Client | None) -> float | None:
     """None for a client that bounds its calls itself, and leaves waiting for its rate limit out of it."""
-    return None if getattr(client, "retry", None) is not None else CASE_TIMEOUT_S
+    return None if getattr(client, "retry", None) is not None else _CASE_TIMEOUT_S
 
 
 def _lost(failure: BaseException, **about: Any) -> Generation:

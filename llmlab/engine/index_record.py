@@ -11,12 +11,12 @@ from llmlab.results.scores import CaseGroups
 from llmlab.stats.bounded import share_estimate
 from llmlab.stats.estimate import Estimate
 
-BUILT_HERE = frozenset({"bm25", "embedding", "hybrid", "lsa", "tfidf"})  # indexed by this process, of today's corpus
+_BUILT_HERE = frozenset({"bm25", "embedding", "hybrid", "lsa", "tfidf"})  # indexed by this process, of today's corpus
 
 
 def record_of_built(index: search.Index, golden: GoldenSet) -> dict[str, Any]:
     """The record of an index that this process built, which holds today's corpus; of any other nothing is known."""
-    if not {index.config.retriever, *index.config.options.get("of", ())} <= BUILT_HERE:
+    if not {index.config.retriever, *index.config.options.get("of", ())} <= _BUILT_HERE:
         return {}
     name = corpus_name(index.corpus.name, index.corpus.version)
     built_at = index.built_at.isoformat(timespec="seconds") if index.built_at else ""

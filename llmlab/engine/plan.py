@@ -28,8 +28,8 @@ from llmlab.engine.call_setup import CallSetup
 from llmlab.golden.cases import Case, GoldenSet
 from llmlab.golden.checks import check_cases, refuse_secrets, same_requests, sent_as_json, unasked
 
-FIRST_BATCH, LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
-CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
+_FIRST_BATCH, _LARGEST_BATCH = 32, 256  # cases that are searched, rendered and looked up together
+_CHARS_PER_BATCH = 4_000_000  # of inputs: a batch of long cases is cut earlier, for memory
 
 
 class Call(NamedTuple):
@@ -93,13 +93,13 @@ class Plan:
     def batches(self) -> Iterator[list[Call]]:
         """The calls in their order, some cases at a time: few at first, so that the first call goes out soon."""
         batch: list[Case] = []
-        chars, size, places = 0, FIRST_BATCH, count()
+        chars, size, places = 0, _FIRST_BATCH, count()
         for case in self.golden.cases:
             batch.append(case)
             chars += sum(len(value) for value in case.inputs.values() if isinstance(value, str))
-            if len(batch) >= size or chars > CHARS_PER_BATCH:
+            if len(batch) >= size or chars > _CHARS_PER_BATCH:
                 yield self._batch(batch, places)
-                batch, chars, size = [], 0, min(2 * size, LARGEST_BATCH)
+                batch, chars, size = [], 0, min(2 * size, _LARGEST_BATCH)
         if batch:
             yield self._batch(batch, places)
 

@@ -18,8 +18,8 @@ from decimal import Decimal
 from llmlab.base.errors import StoreError
 
 JOB = "LLMLAB_VERDICT_FILE"  # set in the kernel of a notebook that runs as a job, where no widget is ever seen
-LINE_EVERY_S = 10.0
-BAR_EVERY_S = 0.2
+_LINE_EVERY_S = 10.0
+_BAR_EVERY_S = 0.2
 
 
 @dataclass(kw_only=True)
@@ -108,7 +108,7 @@ def _live_notebook() -> bool:
 def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
     from tqdm.auto import tqdm
 
-    with tqdm(total=progress.total, unit="call", desc="run", mininterval=BAR_EVERY_S, miniters=0) as bar:
+    with tqdm(total=progress.total, unit="call", desc="run", mininterval=_BAR_EVERY_S, miniters=0) as bar:
 
         def update() -> None:
             bar.set_description(f"run{progress.waiting}", refresh=False)
@@ -136,7 +136,7 @@ def _lines(progress: Progress) -> Iterator[Callable[[], None]]:
     def update() -> None:
         nonlocal last_s
         now_s = time.monotonic()
-        if now_s - last_s < LINE_EVERY_S:
+        if now_s - last_s < _LINE_EVERY_S:
             return
         last_s, sent = now_s, progress.done - progress.cached  # what is stored takes no time
         write((now_s - began_s) / sent * (progress.total - progress.done) if sent else None, over)

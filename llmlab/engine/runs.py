@@ -38,8 +38,8 @@ from llmlab.results.scores import RESOURCE_METRICS
 from llmlab.scorers.base import ScoreFunction, Scorer, as_scorers
 
 INTERRUPTED = "The run was interrupted; the same call goes on from here."
-SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
-TRAVELS = ("endpoints", "base", "budget_usd", "concurrency", "case_timeout_s", "fresh")  # of a setup, to Ray's tasks
+_SCORING_INTERRUPTED = "Scoring was interrupted, so there are no scores; the same call scores the stored answers."
+_TRAVELS = ("endpoints", "base", "budget_usd", "concurrency", "case_timeout_s", "fresh")  # of a setup, to Ray's tasks
 _TOLD: set[str] = set()  # digests of the golden sets whose personal data this process has told of
 
 
@@ -124,7 +124,7 @@ def run(
                 "engine='ray' takes shards=16 and out='results/run=2026-12-01', and no client, store, stop or shard, "
                 "which cannot travel to other processes: name endpoints"
             )
-        about |= {name: getattr(setup, name) for name in TRAVELS}
+        about |= {name: getattr(setup, name) for name in _TRAVELS}
         whole: dict[str, Any] = {"scorers": checked_scorers, "shards": shards, "out": out, "progress": progress}
         return engine_room.shards.run_on_ray(run, bundles, golden, **whole, options=about)
     if shards is not None or (shard is None) != (out is None):
@@ -306,7 +306,7 @@ def _gathered(plan: Plan, state: Progress, sheet: AnswerSheet, *, failed_share_a
         provenance=Provenance.of({**recorded, **plan.identity}),
         notes=(*filter(None, [state.stopped]), *plan.notes),
     )
-    unscored = () if scored else (SCORING_INTERRUPTED,)
+    unscored = () if scored else (_SCORING_INTERRUPTED,)
     return replace(results, notes=(*results.notes, *_silent_updates(results), *unscored))
 
 

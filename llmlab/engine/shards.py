@@ -28,11 +28,11 @@ from llmlab.results.files import Shard as Shard  # `run` asks for it here, once 
 from llmlab.results.results import Results
 from llmlab.scorers.base import Scorer
 
-TELL_EVERY_S = 0.5
-STOPPED_WITHIN_S = 15.0
-ADDED_UP = ("done", "cached", "errors", "unpriced", "spent_usd")  # over the shards
+_TELL_EVERY_S = 0.5
+_STOPPED_WITHIN_S = 15.0
+_ADDED_UP = ("done", "cached", "errors", "unpriced", "spent_usd")  # over the shards
 RETRIES = 50  # of a task whose worker died; a shard's own errors are not tried again
-ANY_NODE = 1  # processor that a shard reserves: it waits for answers most of the time
+_ANY_NODE = 1  # processor that a shard reserves: it waits for answers most of the time
 
 Run = Callable[..., Results]
 
@@ -123,7 +123,7 @@ def run_on_ray(
         "out": str(out),
     }
     board: Any = ray.remote(num_cpus=0)(_Board).remote()
-    task = ray.remote(num_cpus=ANY_NODE, max_retries=RETRIES, retry_exceptions=False)(_shard)
+    task = ray.remote(num_cpus=_ANY_NODE, max_retries=RETRIES, retry_exceptions=False)(_shard)
     shared: Any = ray.put(job)
     numbered = [f"{number}/{shards}" for number in range(1, shards + 1)]
     tasks = {task.remote(run, shard, shared, board): shard for shard in numbered}
@@ -132,20 +132,20 @@ def run_on_ray(
     with shown(state, show=progress) as refresh:
         try:
             while waiting:
-                done, waiting = ray.wait(waiting, timeout=TELL_EVERY_S)
+                done, waiting = ray.wait(waiting, timeout=_TELL_EVERY_S)
                 for ended in done:
                     try:
                         ray.get(ended)
                     except ray.exceptions.RayError as error:
                         broken[tasks[ended]] = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
                 figures = ray.get(board.told.remote())
-                for name in ADDED_UP:
+                for name in _ADDED_UP:
                     setattr(state, name, sum(of_shard[name] for of_shard in figures))
                 refresh()
         except KeyboardInterrupt:
             for task_id in waiting:
                 ray.cancel(task_id)  # as Ctrl+C does in the task: it keeps what arrived
-            ray.wait(waiting, num_returns=len(waiting), timeout=STOPPED_WITHIN_S)
+            ray.wait(waiting, num_returns=len(waiting), timeout=_STOPPED_WITHIN_S)
             raise
     if broken:
         first = next(iter(broken))
@@ -177,9 +177,9 @@ def _shard(run: Run, shard: str, job: Mapping[str, Any], board: Any) -> int:
 
     def tell(progress: Progress) -> None:
         nonlocal told_at
-        if time.monotonic() - told_at >= TELL_EVERY_S or progress.done == progress.total:
+        if time.monotonic() - told_at >= _TELL_EVERY_S or progress.done == progress.total:
             told_at = time.monotonic()
-            board.tell.remote(shard, {name: getattr(progress, name) for name in ADDED_UP})
+            board.tell.remote(shard, {name: getattr(progress, name) for name in _ADDED_UP})
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     results = run(bundles, golden, scorers=job["scorers"], shard=shard, out=job["out"], progress=tell, **job["options"])

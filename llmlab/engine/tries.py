@@ -26,7 +26,7 @@ from llmlab.results.answers import shown_in
 from llmlab.results.results import Results
 from llmlab.scorers.base import ScoreFunction, Scorer
 
-BECAME = {"better": "good", "worse": "bad"}
+_BECAME = {"better": "good", "worse": "bad"}
 # What an answer takes, with what is too little to be worth a column; what is unknown or free has none.
 SPENT = (("output_tokens", "tokens out", 0.0), ("cost_usd", "USD", 1e-9), ("latency_s", "latency (s)", 0.01))
 
@@ -76,7 +76,7 @@ class SideBySide(Shown):
         return f"{self.names[side]}: {', '.join([*scores, *spent])}"
 
     def _rows(self) -> list[dict[str, object]]:
-        kind = BECAME.get(self.became, "neutral")
+        kind = _BECAME.get(self.became, "neutral")
         texts = dict(zip(self.names, self.texts, strict=True))
         return [{"case": self.case.id, "became": Chip(self.became, kind), **texts}]
 
@@ -87,7 +87,7 @@ class SideBySide(Shown):
     def _repr_html_(self) -> Html:
         if self.problem:
             return html_of(html_note(self._sentence(), chip=Chip("no answer", "bad")), html_note(self.problem))
-        head = html_note(self._sentence(), chip=Chip(self.became, BECAME.get(self.became, "neutral")))
+        head = html_note(self._sentence(), chip=Chip(self.became, _BECAME.get(self.became, "neutral")))
         before, after = self.texts
         return html_of(head, html_diff(before, after, before_name=self.figures(0), after_name=self.figures(1)))
 

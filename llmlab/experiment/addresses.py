@@ -27,9 +27,9 @@ from llmlab.clients.base import Client
 from llmlab.clients.endpoints import PROVIDERS, USUAL, Endpoint, Endpoints, load_endpoints
 from llmlab.experiment.own_code import own_clients
 
-PER_ENVIRONMENT = "LLMLAB_ENDPOINTS"
+_PER_ENVIRONMENT = "LLMLAB_ENDPOINTS"
 FILE, CODE = "endpoints.yaml", "clients.py"
-USUAL_KEYS = {"messages": "ANTHROPIC_API_KEY", "chat_completions": "OPENAI_API_KEY"}  # at an address given by hand
+_USUAL_KEYS = {"messages": "ANTHROPIC_API_KEY", "chat_completions": "OPENAI_API_KEY"}  # at an address given by hand
 _HOSTS_OF_KEYS = re.compile(r"(?:[a-z0-9-]+\.)+(?:openai\.azure\.com|services\.ai\.azure\.com)")
 _WELL_KNOWN = re.compile(  # keys that most people have under this name, of model providers and of others
     r"(?:OPENAI|ANTHROPIC|AZURE|AWS|GOOGLE|GEMINI|GCP|GITHUB|GH|GITLAB|CI|NPM|PYPI|TWINE|UV|DOCKER|MLFLOW|DATABASE|PG|"
@@ -64,7 +64,7 @@ class Addresses:
         """As the environment, the folder and the project have them now; files that are not there say nothing."""
         places = [(folder / FILE, False), (project_root() / "experiments" / FILE, True)]
         places = [(path, of_user) for path, of_user in places if path.is_file()]
-        if env_path := os.environ.get(PER_ENVIRONMENT, "").strip():  # one that is not there is an error
+        if env_path := os.environ.get(_PER_ENVIRONMENT, "").strip():  # one that is not there is an error
             places.insert(0, (Path(env_path), True))
         files = tuple(EndpointsFile(path, load_endpoints(path), of_user) for path, of_user in places)
         code = (folder / CODE).absolute()
@@ -114,7 +114,7 @@ class Addresses:
         typed = Endpoints.model_validate({"endpoints": {model.provider: {"base_url": self.base_url}}})
         endpoint = typed.endpoint_for(model)
         public, key_env = PROVIDERS.get(model.provider, ("", None))
-        usual = key_env if _origin(public) == _origin(self.base_url) else USUAL_KEYS[endpoint.wire_format]
+        usual = key_env if _origin(public) == _origin(self.base_url) else _USUAL_KEYS[endpoint.wire_format]
         return endpoint.model_copy(update={"key_env": usual})
 
     def require_own_keys(self, path: Path, model: ModelRef, endpoint: Endpoint) -> None:
@@ -128,9 +128,9 @@ class Addresses:
                 continue
             key_env = foreign[0]
             raise FileRuleError(
-                f"would send the key in {key_env} to {access.base_url}, which is no address of that key's provider. If "
-                f"it is yours, add to experiments/{FILE} of your project, or to the file that {PER_ENVIRONMENT} names: "
-                f'"{model}": {{base_url: {access.base_url}, key_env: {key_env}}}',
+                f"would send the key in {key_env} to {access.base_url}, which is no address of that key's provider. "
+                f"If it is yours, add to experiments/{FILE} of your project, or to the file that {_PER_ENVIRONMENT} "
+                f'names: "{model}": {{base_url: {access.base_url}, key_env: {key_env}}}',
                 path=path,
             )
 

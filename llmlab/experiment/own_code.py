@@ -16,7 +16,7 @@ from llmlab.clients.base import Client
 from llmlab.scorers.base import Scorer
 
 _one_runs = threading.RLock()  # other threads wait, and find the whole module
-BUILT_IN = ("local", "offline")  # providers that llmlab answers for itself
+_BUILT_IN = ("local", "offline")  # providers that llmlab answers for itself
 
 
 def own_scorers(path: Path) -> tuple[Scorer, ...]:
@@ -50,7 +50,7 @@ def own_clients(path: Path) -> dict[str, Client]:
     if not clients:
         rule = "makes no client; a variable called as the provider needs a `fingerprint` and `async complete(request)`"
         raise FileRuleError(rule, path=path)
-    if built_in := next((name for name in clients if name in BUILT_IN), ""):
+    if built_in := next((name for name in clients if name in _BUILT_IN), ""):
         raise FileRuleError(f"the provider {built_in!r} is llmlab's own; give the client another name", path=path)
     return clients | {name.replace("_", "-"): client for name, client in clients.items()}
 

@@ -25,8 +25,8 @@ from llmlab.production.rollout import Rollout
 from llmlab.production.traces import Traces
 
 WEEK = (1.15, 1.2, 1.2, 1.15, 1.1, 0.6, 0.6)  # traffic by day of the week, Monday first
-RETURNING = 0.4  # of a day's users came before
-REPLIES = 0.05  # of all requests get a thumb, up or down
+_RETURNING = 0.4  # of a day's users came before
+_REPLIES = 0.05  # of all requests get a thumb, up or down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +98,8 @@ def simulate(
                     opened.line["time"] = moment.isoformat()
                     opened.line["latency_s"] = float(rng.lognormal(-0.5, 0.5)) * planted.truth.slower
                     await recorded.complete(requests[key])
-                if rng.random() < REPLIES:
-                    unhappy = rng.random() < planted.truth.unhappy / REPLIES
+                if rng.random() < _REPLIES:
+                    unhappy = rng.random() < planted.truth.unhappy / _REPLIES
                     recorder.signal(opened.request_id, thumbs=float(not unhappy))
 
         run_in_background(serve)
@@ -114,7 +114,7 @@ def _visits(
     so_far = 0
     for day in range(days):
         today = rng.poisson(units_a_day * WEEK[(start + timedelta(days=day)).weekday()])
-        new = today if not so_far else int(today * (1 - RETURNING))
+        new = today if not so_far else int(today * (1 - _RETURNING))
         users = [*range(so_far, so_far + new), *rng.integers(0, so_far, today - new)] if so_far else list(range(new))
         so_far += new
         visits = np.repeat(users, 1 + rng.poisson(0.6, len(users)))

@@ -18,9 +18,9 @@ from llmlab.base.documents import read_bytes
 from llmlab.base.errors import FileRuleError
 from llmlab.foreign.datasets import Cases, document, listed, promptfoo_case, shaped_by
 
-LARGEST_LOG_BYTES = 4_000_000_000  # unpacked
+_LARGEST_LOG_BYTES = 4_000_000_000  # unpacked
 LONGEST_LABEL_CHARS = 40
-ZSTANDARD = 93  # in a zip file
+_ZSTANDARD = 93  # in a zip file
 _GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # Inspect's own marks: correct, incorrect, partly, no answer
 _STATUS = {"content_filter": "refused", "max_tokens": "truncated", "model_length": "truncated"}
 
@@ -94,8 +94,8 @@ def _inspect_log(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, A
     try:
         packed = zipfile.ZipFile(io.BytesIO(raw))
         parts = {part.filename: part for part in packed.infolist()}
-        if sum(part.file_size for part in parts.values()) > LARGEST_LOG_BYTES:
-            raise FileRuleError(f"unpacks to more than {LARGEST_LOG_BYTES:,} bytes", path=path)
+        if sum(part.file_size for part in parts.values()) > _LARGEST_LOG_BYTES:
+            raise FileRuleError(f"unpacks to more than {_LARGEST_LOG_BYTES:,} bytes", path=path)
         names = [name for name in parts if name.startswith("samples/")]
         header = json.loads(_unpacked(raw, packed, parts["header.json"]))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
@@ -105,7 +105,7 @@ def _inspect_log(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, A
 
 def _unpacked(raw: bytes, packed: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
     """The content of a member; Inspect packs with Zstandard, which `zipfile` reads from Python 3.14 on."""
-    if part.compress_type != ZSTANDARD:
+    if part.compress_type != _ZSTANDARD:
         return packed.read(part)
     import pyarrow
 

@@ -31,7 +31,7 @@ from llmlab.gate.looks import Look, Price
 from llmlab.stats.power import NeededCases
 from llmlab.stats.standard_error import FEW_DF
 
-PACKAGES = ("llmlab", "numpy", "scipy", "pandas", "pydantic")
+_PACKAGES = ("llmlab", "numpy", "scipy", "pandas", "pydantic")
 _CI = {  # what a CI system says of the job, by its own variables
     "GITHUB_ACTIONS": ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA", "GITHUB_REF", "GITHUB_ACTOR"),
     "GITLAB_CI": ("CI_PROJECT_PATH", "CI_PIPELINE_ID", "CI_COMMIT_SHA", "CI_COMMIT_REF_NAME", "GITLAB_USER_LOGIN"),
@@ -370,7 +370,7 @@ def _cases_that_settle(decision: Decision) -> str:
 def versions() -> dict[str, str]:
     """Of Python and of the packages that a verdict rests on."""
     versions = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

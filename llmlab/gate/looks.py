@@ -19,7 +19,7 @@ from llmlab.display.shown import Shown
 
 MISSING = "MISSING"  # the verdict of a look that the ledger numbered and has no more
 COUNTED, NONE_HERE, NOT_ASKED = "counted", "no ledger here", "--no-ledger"  # what a receipt says of earlier looks
-SAME_FAMILY_FROM = 0.5  # share of the smaller golden set's cases that both have
+_SAME_FAMILY_FROM = 0.5  # share of the smaller golden set's cases that both have
 KEYS = {"bundle_digest": "candidate_digest"}  # what an entry calls it, since version 0.1
 DIGITS = 8  # of a digest, in the ledger: MLflow cuts long tags
 
@@ -71,7 +71,7 @@ class Look(Shown):
     def shares_cases_with(self, other: Look) -> bool:
         """Whether the two golden sets are the same, or have at least half of the smaller one's cases in common."""
         smaller = min(len(self.cases), len(other.cases))
-        shared = smaller and len(self.cases & other.cases) >= SAME_FAMILY_FROM * smaller
+        shared = smaller and len(self.cases & other.cases) >= _SAME_FAMILY_FROM * smaller
         return self.golden_digest == other.golden_digest or bool(shared)
 
     @property

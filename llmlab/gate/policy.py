@@ -22,7 +22,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.stats.estimate import Aggregation
 
-DEFAULT_ALIAS = "production"
+_DEFAULT_ALIAS = "production"
 _LATER = ("candidates", "holdout")  # rules that came after 0.1: a policy without them keeps its digest
 Rule = Literal["superior", "non_inferior", "no_shown_harm"]
 Which = Literal["raw", "corrected"]  # of a judged metric: the judge's own number, or what people would say
@@ -264,7 +264,7 @@ class Rules(Shown, OfFile):
     @property
     def alias(self) -> str:
         """The alias that its releases are for: the baseline where that is one."""
-        return DEFAULT_ALIAS if self.baseline == "none" or self.baseline.endswith((".yaml", ".yml")) else self.baseline
+        return _DEFAULT_ALIAS if self.baseline == "none" or self.baseline.endswith((".yaml", ".yml")) else self.baseline
 
     @property
     def held_share(self) -> float:

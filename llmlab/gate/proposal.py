@@ -19,9 +19,9 @@ from llmlab.stats.arrays import paired_differences
 from llmlab.stats.paired import mean_difference
 from llmlab.stats.power import POWER, Spread, detectable, would_show
 
-LARGEST_MARGIN = 0.1  # share of a metric's range above which nobody would call it harmless
-USUAL_SD = 0.45  # of the difference per case of pass/fail scores: 20% of the cases change sides
-LEAST_EFFECT = 0.02  # share of a metric's range below which a gain is hardly worth a release
+_LARGEST_MARGIN = 0.1  # share of a metric's range above which nobody would call it harmless
+_USUAL_SD = 0.45  # of the difference per case of pass/fail scores: 20% of the cases change sides
+_LEAST_EFFECT = 0.02  # share of a metric's range below which a gain is hardly worth a release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -74,7 +74,7 @@ def propose_for_cases(
     """
     clusters = len({case.cluster or f"\0{case.id}" for case in golden})
     n = len(golden)
-    spread = Spread(sd=USUAL_SD * math.sqrt(n / clusters), cases=n, df=max(1.0, clusters - 1.0))
+    spread = Spread(sd=_USUAL_SD * math.sqrt(n / clusters), cases=n, df=max(1.0, clusters - 1.0))
     shares = {name: Metric(name=name, low=0.0, high=1.0) for name in (metric, *guards)}
     shown = detectable(spread, tail=0.025, least_value=_least_effect(shares[metric]))
     noise = dict.fromkeys(shares, (spread, n, clusters))
@@ -104,8 +104,8 @@ def _proposal(
             remarks.append((name, f"{counted(n, 'case')} in {counted(clusters, 'cluster')}{seen}."))
             continue
         margin = _rounded_up(_margin(spread, clusters, span, conditions=max(1, len(metrics) - 1)))
-        if margin > LARGEST_MARGIN * span:
-            largest = with_unit(number(LARGEST_MARGIN * span * scale), unit)
+        if margin > _LARGEST_MARGIN * span:
+            largest = with_unit(number(_LARGEST_MARGIN * span * scale), unit)
             remarks.append((name, f"no margin up to {largest} can be settled, so it is only watched for shown harm."))
             guards.append({"metric": name, "rule": "no_shown_harm", "margin": _rounded_up(span / 20)})
             continue
@@ -122,7 +122,7 @@ def _proposal(
 
 
 def _least_effect(metric: Metric) -> float:
-    return _rounded_up(LEAST_EFFECT * (metric.span or 0.0))
+    return _rounded_up(_LEAST_EFFECT * (metric.span or 0.0))
 
 
 def _margin(spread: Spread, clusters: int, span: float, *, conditions: int) -> float:

@@ -11,7 +11,7 @@ from llmlab.display.markdown import markdown, markdown_table
 from llmlab.gate.decision import Decision
 from llmlab.results.results import Results
 
-MOST_FLIPS = 5
+_MOST_FLIPS = 5
 SHOWN_CHARS = 140
 
 
@@ -70,6 +70,6 @@ def _flips(decision: Decision, baseline: str, results: Results) -> list[str]:
             "score": f"{number(flip.before)} → {number(flip.after)}",
             "answer": plain(flip.after_text, SHOWN_CHARS),
         }
-        for flip in flips.flips[:MOST_FLIPS]
+        for flip in flips.flips[:_MOST_FLIPS]
     ]
     return [markdown(flips._sentence(), None), markdown_table(rows)]

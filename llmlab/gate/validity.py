@@ -22,7 +22,7 @@ from llmlab.golden.cases import GoldenSet
 from llmlab.results.results import Results
 from llmlab.results.scores import above_share
 
-UNTAGGED = "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
+_UNTAGGED = "the policy's categories are the tags of the cases, and no case has a tag; tag them, or drop `categories`"
 
 
 def invalid_reasons(
@@ -99,7 +99,7 @@ def case_reasons(policy: Rules, cases: GoldenSet) -> Iterator[str]:
     """Why no verdict can rest on answers to these cases; nothing where one can."""
     yield from _too_few(policy, len(cases))
     if policy.categories is not None and not cases.tags:
-        yield UNTAGGED
+        yield _UNTAGGED
 
 
 def _too_few(policy: Rules, n_cases: int) -> Iterator[str]:
@@ -131,7 +131,7 @@ def _of_the_scores(policy: Rules, results: Results, used: Sequence[str], arms: A
     if results.failed:
         return
     if policy.categories is not None and used and not results.table(used[0]).categories():
-        yield UNTAGGED
+        yield _UNTAGGED
     for name in used:
         if two := results.not_comparable(name, arms.names):
             yield two

@@ -20,12 +20,12 @@ from llmlab.bundle.template import Inserted, fill, pieces, placeholders
 from llmlab.golden.cases import Case, GoldenSet
 
 PASSAGES = "passages"  # what retrieval fills in
-HINTS = {
+_HINTS = {
     PASSAGES: "; passages need a `retrieval:` in the bundle, and an example has its own among its inputs",
     "history": "; a question that begins a conversation is written as `messages` too, and has an empty history",
 }
 GROUPS_SHOWN = 3
-LEAKS_SHOWN = 20
+_LEAKS_SHOWN = 20
 
 _SINGLE_BRACES = re.compile(r"(?<!\{)\{ *(\w+) *\}(?!\})")
 
@@ -44,10 +44,10 @@ def check_cases(bundle: Bundle, golden: GoldenSet, *, variant: str) -> None:
         raise PromptError(f"variant {variant!r}: {why}, with {case}{more}", variant=variant, case_ids=case_ids)
     if leaking := leaks(bundle, golden):
         examples = [f"example {number} is {how} case {case_id!r}" for number, case_id, how in leaking]
-        more = f" and {len(examples) - LEAKS_SHOWN:,} more" if len(examples) > LEAKS_SHOWN else ""
+        more = f" and {len(examples) - _LEAKS_SHOWN:,} more" if len(examples) > _LEAKS_SHOWN else ""
         raise PromptError(
             f"variant {variant!r} shows the model answers of the golden set {golden.name!r}: "
-            f"{', '.join(examples[:LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
+            f"{', '.join(examples[:_LEAKS_SHOWN])}{more}; take them out of the examples or out of the golden set",
             variant=variant,
             case_ids=tuple(dict.fromkeys(case_id for _, case_id, _ in leaking)),
         )
@@ -202,7 +202,7 @@ def _gap(text: str, values: Mapping[str, Any], name: str, *, try_it: bool) -> st
         if not missing:
             return f"{name}: {error}"
         has = ", ".join(sorted(set(values) - {PASSAGES})) or "none"
-        hint = HINTS.get(missing[0], "") if len(missing) == 1 else ""
+        hint = _HINTS.get(missing[0], "") if len(missing) == 1 else ""
         return f"{name} needs {', '.join(map(repr, missing))}, which is not among the inputs ({has}){hint}"
     return ""
 

@@ -27,7 +27,7 @@ from llmlab.base.numbers import counted
 from llmlab.base.verdict import Verdict
 from llmlab.display.shown import Conclusion, Shown
 
-DIGEST_CHARS = 16
+_DIGEST_CHARS = 16
 
 
 class Label(Strict):
@@ -196,7 +196,7 @@ def text_digest(text: str) -> str:
     >>> text_digest("Use dropna.")
     '92c94f31ccd1c222'
     """
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARS]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARS]
 
 
 def same_way_round(label: Label) -> Label:

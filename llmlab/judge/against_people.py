@@ -37,8 +37,8 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-LEVEL = 0.99  # drift is looked for again and again, so a single look must be rarely wrong
-KAPPA_AT_LEAST = 0.8  # of a judge with itself
+_LEVEL = 0.99  # drift is looked for again and again, so a single look must be rarely wrong
+_KAPPA_AT_LEAST = 0.8  # of a judge with itself
 Unused = dict[tuple[str, ...], tuple[Label, ...]]  # labels by what they are of; each counts once, and is taken out
 
 
@@ -213,8 +213,8 @@ def check_anchors(
     cases = np.array([case_id for (case_id,) in anchors.answers("case_id")])
     clusters = cases[both] if len(set(cases[both])) > 1 else None
     scale = [float(level) for level in judge.rubric.scale]
-    kappa = cohen_kappa(then[both], now[both], labels=scale, weights="quadratic", clusters=clusters, level=LEVEL)
-    shift = mean_estimate(now[both] - then[both], clusters, level=LEVEL, n_attempted=len(then))
+    kappa = cohen_kappa(then[both], now[both], labels=scale, weights="quadratic", clusters=clusters, level=_LEVEL)
+    shift = mean_estimate(now[both] - then[both], clusters, level=_LEVEL, n_attempted=len(then))
     p = None if labels is None else _mcnemar(anchors, labels, then, now)
     return AnchorCheck(
         drifted=_drifted(kappa, shift, p),
@@ -330,10 +330,10 @@ def _mcnemar(anchors: Results, labels: Labels, then: np.ndarray, now: np.ndarray
 
 def _drifted(kappa: Estimate, shift: Estimate, p: float | None) -> str:
     reasons = []
-    if kappa.high is not None and kappa.high < KAPPA_AT_LEAST:
-        reasons.append(f"its agreement with itself is {kappa}, below {KAPPA_AT_LEAST}")
+    if kappa.high is not None and kappa.high < _KAPPA_AT_LEAST:
+        reasons.append(f"its agreement with itself is {kappa}, below {_KAPPA_AT_LEAST}")
     if shift.low is not None and shift.high is not None and not shift.low <= 0 <= shift.high:
         reasons.append(f"its scores moved by {shift.value:.2g} on average")
-    if p is not None and p < 1 - LEVEL:
+    if p is not None and p < 1 - _LEVEL:
         reasons.append(f"it is right on other cases than before (McNemar p {p_text(p)})")
     return "; ".join(reasons)

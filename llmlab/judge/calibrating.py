@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RESAMPLES = 2000
 Columns: TypeAlias = "dict[str, pd.Series[Any]]"  # a column for each part that it plays, under the table's own name
 _EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none", "<na>"})
-FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
+_FEWEST_ITEMS = 10  # below: a bootstrap of kappa has too little to draw from
 
 
 def calibrate_verdicts(
@@ -256,7 +256,7 @@ def _kappa(
         return cohen_kappa(gold, judged, clusters=clusters, **how)
     kappa = kappa_bootstrap(gold, judged, clusters=clusters, resamples=resamples, seed=seed, **how)
     items = len(gold if clusters is None else set(clusters))
-    return kappa if items >= FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
+    return kappa if items >= _FEWEST_ITEMS else _without_interval(kappa, f"{items} independent items")
 
 
 def _leaning(

@@ -25,9 +25,9 @@ from llmlab.stats.bias import BiasSlope, PositionBias
 from llmlab.stats.correction import Correction
 from llmlab.stats.estimate import Estimate
 
-WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
-LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
-LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
+_WANTED_HALF_WIDTH = 0.1  # of kappa: what "enough labels" is computed for
+_LIMITS_GRADES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6)}
+_LIMITS_PREFERENCES: Mapping[str, Limit] = {"kappa": Limit(at_least=0.6), "flip_rate": Limit(at_most=0.2)}
 _SHARES = ("accuracy_order1", "accuracy_order2", "accuracy_both", "consistency")  # of a judge's position bias
 
 
@@ -232,7 +232,7 @@ class Calibration(Shown):
     @property
     def labels_needed(self) -> LabelsNeeded | None:
         """How many labels give kappa to within 0.1 (`labels_for`)."""
-        return self.labels_for(WANTED_HALF_WIDTH)
+        return self.labels_for(_WANTED_HALF_WIDTH)
 
     def labels_for(self, half_width: float) -> LabelsNeeded | None:
         """How many labels give kappa to within `half_width`, if it is about what was found; None where undefined.
@@ -324,12 +324,12 @@ def passport(
     """The passport that a calibration deserves; where a limit is failed, `valid` says which and by how much.
 
     Figures of grades: kappa, agreement, leaning, length_slope. Of preferences: kappa (of the verdict by rule),
-    flip_rate (share of pairs whose winner changes with the order), accuracy_both, length_slope. A figure that has no
+    flip_rate (share of pairs without one winner in both orders), accuracy_both, length_slope. A figure that has no
     honest interval, of fewer than ten independent items, is undefined, and keeps no limit.
 
     Args:
         now: the moment it is made, with its time zone.
-        limits: what the figures must keep, by default `LIMITS_GRADES` or `LIMITS_PREFERENCES`; a policy gives its own.
+        limits: what the figures must keep; by default kappa at least 0.6, and of preferences flip_rate at most 0.2.
         good_for_days: until it expires.
 
     Raises:
@@ -357,7 +357,7 @@ def passport(
         )
     figures = _figures(calibration)
     pairwise = isinstance(calibration.only, VerdictGroup)
-    wanted = (LIMITS_PREFERENCES if pairwise else LIMITS_GRADES) if limits is None else limits
+    wanted = (_LIMITS_PREFERENCES if pairwise else _LIMITS_GRADES) if limits is None else limits
     if unknown := sorted(set(wanted) - set(figures)):
         raise ValueError(f"limits on {unknown[0]!r}, which is no figure of this judge ({', '.join(figures)})")
     return JudgePassport(

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind: TypeAlias = Literal["pointwise", "pairwise"]  # whether a judge grades one answer or names the better of two
-CODE_CHARS = 16
-NO_TEXT = "(no text: the model refused to answer)"
+_CODE_CHARS = 16
+_NO_TEXT = "(no text: the model refused to answer)"
 SHOWN_CHARS = 4_000  # of a judge's reply, kept beside the score
-RAW_CHARS = 800  # of each of the two replies on a pair
+_RAW_CHARS = 800  # of each of the two replies on a pair
 _NOT_READ = {
     "refused": "the judge refused",
     "truncated": "the judge's reply was cut off",
@@ -341,7 +341,7 @@ def framed(material: Mapping[str, str]) -> dict[str, str]:
     """
     seed = json.dumps(dict(material), sort_keys=True).encode()
     together = "\n".join(material.values())
-    codes = (hashlib.sha256(b"%d:" % attempt + seed).hexdigest()[:CODE_CHARS] for attempt in itertools.count())
+    codes = (hashlib.sha256(b"%d:" % attempt + seed).hexdigest()[:_CODE_CHARS] for attempt in itertools.count())
     return {**material, "code": next(code for code in codes if code not in together)}
 
 
@@ -415,7 +415,7 @@ def _material(
     passages: Mapping[tuple[str, str], Sequence[str]],
 ) -> dict[str, str]:
     """What the judge is shown of these answers to a case, by the names of its template's placeholders."""
-    material = {"question": case.question} | {name: answer.shown or NO_TEXT for name, answer in answers.items()}
+    material = {"question": case.question} | {name: answer.shown or _NO_TEXT for name, answer in answers.items()}
     if "reference" in judge.rubric.needs:
         material["reference"] = case.reference
     if "passages" in judge.rubric.needs:
@@ -437,7 +437,7 @@ class _Outcome(NamedTuple):
 def _outcome(first: Opinion, second: Opinion) -> _Outcome:
     in_order1 = {"A": 1, "B": 2}.get(str(first.value), first.value)
     in_order2 = {"A": 2, "B": 1}.get(str(second.value), second.value)
-    raw = (first.text[:RAW_CHARS], second.text[:RAW_CHARS])
+    raw = (first.text[:_RAW_CHARS], second.text[:_RAW_CHARS])
     if in_order1 is None or in_order2 is None:
         return _Outcome(math.nan, in_order1, in_order2, "", raw)
     return _Outcome(_FROM_A.get((in_order1, in_order2), 0.5), in_order1, in_order2, "", raw)

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple, TypeAlias
 from llmlab.base.cells import plain
 from llmlab.display.shown import Shown
 
-LONGEST_REPLY_CHARS = 100_000  # a longer one is no verdict but a fault
-LONGEST_LONE_CHARS = 80
-MOST_OBJECTS = 50  # places where a closing JSON object is looked for
+_LONGEST_REPLY_CHARS = 100_000  # a longer one is no verdict but a fault
+_LONGEST_LONE_CHARS = 80
+_MOST_OBJECTS = 50  # places where a closing JSON object is looked for
 TIE = "tie"
 Scale: TypeAlias = tuple[int, ...] | range
 
@@ -127,7 +127,7 @@ def parse_preference(reply: str, *, judged: Sequence[str] = ()) -> Verdict:
 
 
 def _parsed(reply: str, grammar: _Grammar, judged: Sequence[str]) -> Verdict:
-    if len(reply) > LONGEST_REPLY_CHARS:
+    if len(reply) > _LONGEST_REPLY_CHARS:
         return Verdict(value=None, reason=f"the reply has {len(reply):,} characters")
     text = _THOUGHT_UNSEEN.sub("", _THINKING.sub("\n", reply)) if "<" in reply else reply
     text = text.strip().strip("\u200b\ufeff")
@@ -206,7 +206,7 @@ def _corrected(verdicts: list[_Statement], prose: str, grammar: _Grammar, materi
 
 def _statements(text: str, grammar: _Grammar) -> tuple[list[_Statement], str, str]:
     """Every verdict that a reply gives in their order, its prose without quotations, and the reasons in its JSON."""
-    if text[0] != "{" and len(text) <= LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
+    if text[0] != "{" and len(text) <= _LONGEST_LONE_CHARS and (lone := grammar.lone.fullmatch(text)):
         return [_Statement(*_read(lone["value"], lone["of"], grammar.scale), True, text)], "", ""
     body = _EDGE_FENCE.sub(r"\1", text) if text.startswith("```") else text
     if body.startswith(("{", "[")) and (whole := _json(body)) is not None:
@@ -230,7 +230,7 @@ def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
     """A value alone on the last line of a reply that labels none; not where the line above leads up to it."""
     above, _, last = prose.strip().rpartition("\n")
     above = above.rstrip().rpartition("\n")[2].strip()
-    lone = grammar.lone.fullmatch(last.strip()) if above and len(last) <= LONGEST_LONE_CHARS else None
+    lone = grammar.lone.fullmatch(last.strip()) if above and len(last) <= _LONGEST_LONE_CHARS else None
     if lone is None or grammar.lone.fullmatch(above) or above[-1] in ":?,{[(¤" or _attributed(above):
         return []
     value, why = _read(lone["value"], lone["of"], grammar.scale)
@@ -239,7 +239,7 @@ def _on_the_last_line(prose: str, grammar: _Grammar) -> list[_Statement]:
 
 def _sentence_start(text: str, place: int) -> int:
     """Where the sentence or line around a place begins."""
-    lowest = max(0, place - LONGEST_LONE_CHARS)
+    lowest = max(0, place - _LONGEST_LONE_CHARS)
     starts = [at + len(mark) for mark in _SENTENCE_ENDS if (at := text.rfind(mark, lowest, place)) >= 0]
     return max(starts, default=lowest)
 
@@ -262,7 +262,7 @@ def _at_the_edges(text: str, grammar: _Grammar) -> tuple[list[_Statement], list[
         skipped = more.end() if more is not None else len(text)
     if not text.rstrip().endswith(("}", "```")):
         return opened, [], text, reasons
-    for start in [match.start(1) for match in _OBJECT_STARTS.finditer(text)][:MOST_OBJECTS]:
+    for start in [match.start(1) for match in _OBJECT_STARTS.finditer(text)][:_MOST_OBJECTS]:
         closing = _prefix(text[start:])
         if closing is None or text[start + closing[1] :].strip(" \n\t`"):
             continue

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-LINGER_S = 2.0
-LOOK_EVERY_S = 0.2
-MOST_TOKENS = 512  # of an answer whose request sets no bound
+_LINGER_S = 2.0
+_LOOK_EVERY_S = 0.2
+_MOST_TOKENS = 512  # of an answer whose request sets no bound
 
 
 def proof_of(key: str) -> bytes:
@@ -34,7 +34,7 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.n_parallel, params.n_ctx = settings["slots"], settings["slots"] * settings["context_tokens"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.port, params.api_keys, params.cors_origins, params.ui = 0, [settings["key"]], "", False
-    params.n_predict, params.cache_ram_mib, params.verbosity = MOST_TOKENS, 0, 1
+    params.n_predict, params.cache_ram_mib, params.verbosity = _MOST_TOKENS, 0, 1
     params.fit_params = False  # else the context would depend on the memory that is free
     return xllamacpp.Server(params)
 
@@ -49,12 +49,12 @@ def _write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def _wait_for_the_last(listener: socket.socket, proof: bytes) -> None:
-    """Return once nobody has held a lease for `LINGER_S`."""
+    """Return once nobody has held a lease for `_LINGER_S`."""
     with selectors.DefaultSelector() as held:
         held.register(listener, selectors.EVENT_READ)
         last_held_s = time.monotonic()
-        while time.monotonic() - last_held_s < LINGER_S:
-            for ready, _ in held.select(LOOK_EVERY_S):
+        while time.monotonic() - last_held_s < _LINGER_S:
+            for ready, _ in held.select(_LOOK_EVERY_S):
                 _take_or_drop(held, listener, ready.fileobj, proof)
             if len(held.get_map()) > 1:
                 last_held_s = time.monotonic()

@@ -27,7 +27,7 @@ from llmlab.local import child
 from llmlab.local.setup import CPU_FLAGS, LocalModel, LocalModelError
 
 START_TIMEOUT_S = 30.0
-HANDSHAKE_S = 2.0
+_HANDSHAKE_S = 2.0
 ERROR = " E "  # after the time, in a line of the server
 ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "GGML_NO_BACKTRACE": "1"}  # threads that wait give way; no gdb on an abort
 
@@ -103,7 +103,7 @@ def _attached(state: Path) -> Lease | None:
     """A lease at the server that the state file names; None where there is none, or another program has its port."""
     try:
         record = json.loads(state.read_text(encoding="utf-8"))
-        connection = socket.create_connection(("127.0.0.1", record["lease_port"]), timeout=HANDSHAKE_S)
+        connection = socket.create_connection(("127.0.0.1", record["lease_port"]), timeout=_HANDSHAKE_S)
     except (OSError, ValueError):
         return None
     lease = Lease(connection, url=record["url"], key=record["key"], pid=record["pid"])

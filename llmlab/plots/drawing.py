@@ -36,7 +36,7 @@ _OTHER_SCRIPTS = (  # matplotlib takes each sign from the first that has it
     *("IPAexGothic", "IPAGothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "NanumGothic", "Droid Sans Fallback"),
 )
 _INSTALLED = frozenset(font.name for font in fontManager.ttflist)
-STYLE: Mapping[str, Any] = {
+_STYLE: Mapping[str, Any] = {
     "font.family": ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in _INSTALLED)],
     "font.size": 10,
     "axes.titlesize": 11,
@@ -78,7 +78,7 @@ class Picture(Figure):
 @contextmanager
 def styled() -> Iterator[None]:
     """The house style, for as long as something is drawn: around some lines, or as decorator of a function."""
-    with mpl.rc_context(dict(STYLE)):
+    with mpl.rc_context(dict(_STYLE)):
         yield
 
 

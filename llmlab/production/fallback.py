@@ -40,7 +40,7 @@ from llmlab.registry.versions import find
 from llmlab.tracking.store import store_exists
 
 CATALOGUE = "experiments/models.yaml"
-JITTER = 0.25  # a rest lasts from this share less to this share more, so that processes do not probe together
+_JITTER = 0.25  # a rest lasts from this share less to this share more, so that processes do not probe together
 State = Literal["closed", "open", "probing"]
 Ended = Literal["answered", "failed", "nothing"]  # "nothing": it says nothing of the endpoint
 
@@ -108,7 +108,7 @@ class Breaker:
 
     def pause(self, seconds: float) -> None:
         """Nobody is to ask for so long (a little longer, with jitter)."""
-        self._paused_until_s = max(self._paused_until_s, self._clock() + seconds * (1 + JITTER * self._jitter()))
+        self._paused_until_s = max(self._paused_until_s, self._clock() + seconds * (1 + _JITTER * self._jitter()))
 
     def _count(self, *, failed: bool) -> None:
         now_s = self._clock()
@@ -124,7 +124,7 @@ class Breaker:
         self._open, self._failed, self._era = opens, 0, self._era + 1
         self._ended.clear()
         self.opened += opens
-        self._resumes_s = self._clock() + self.rest_s * (1 + JITTER * (2 * self._jitter() - 1))
+        self._resumes_s = self._clock() + self.rest_s * (1 + _JITTER * (2 * self._jitter() - 1))
 
 
 class Fallback:

@@ -74,7 +74,7 @@ class Format:
         read, wrong = {}, []
         for name, (paths, convert) in self.fields.items():
             for path in paths:
-                value = value_at(row, path)
+                value = _value_at(row, path)
                 if value is None or (value != value and name not in AMOUNTS):  # NaN is no number, and else nothing
                     continue
                 if isinstance(value, bytes):  # those of UTF-8 were read as text
@@ -89,7 +89,7 @@ class Format:
         return read, wrong
 
 
-def value_at(value: Any, path: str) -> Any:
+def _value_at(value: Any, path: str) -> Any:
     """What stands at a path, None where there is nothing."""
     for part in path.split("/"):
         value = _opened(value)
@@ -164,7 +164,7 @@ def moment(value: Any) -> datetime:
     return when
 
 
-def answer_text(value: Any, depth: int = 0) -> str:
+def _answer_text(value: Any, depth: int = 0) -> str:
     """The text of an answer in whatever it is wrapped: choices, generations, messages with parts.
 
     >>> [answer_text({"choices": [{"message": {"content": "Yes"}}]}), answer_text([{"role": "user", "parts": ["No"]}])]
@@ -176,20 +176,20 @@ def answer_text(value: Any, depth: int = 0) -> str:
     if depth > DEEPEST:
         return ""
     if isinstance(value, list):
-        texts = list(filter(None, (answer_text(part, depth + 1) for part in value)))
+        texts = list(filter(None, (_answer_text(part, depth + 1) for part in value)))
         roles = any(isinstance(part, Mapping) and "role" in part for part in value)
         return "\n".join(texts[-1:] if roles else texts)
     if isinstance(value, Mapping):
         if value.get("type") in _THOUGHTS or value.get("thought") is True:
             return ""
-        inner = filter(None, (answer_text(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
+        inner = filter(None, (_answer_text(value[name], depth + 1) for name in _WRAPPINGS if value.get(name)))
         # a body without an answer is none
         silent = depth or any(value.get(name) for name in _OF_A_MODEL) or isinstance(value.get("output"), list)
         return next(inner, "" if silent else text(value))
     return "" if value is None else str(value)
 
 
-def calls_json(value: Any) -> str | None:
+def _calls_json(value: Any) -> str | None:
     """The calls of tools that an answer consists of, as a JSON list, in whatever it is wrapped; None without one.
 
     >>> calls_json({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
@@ -217,7 +217,7 @@ def _calls(value: Any, depth: int = 0) -> Iterator[Any]:
                 yield from _calls(value.get(name), depth + 1)
 
 
-def finish_status(value: Any) -> str | None:
+def _finish_status(value: Any) -> str | None:
     """What an answer is by the reason why it ended, in whatever it is wrapped: refused, truncated, None = as it seems.
 
     >>> finish_status({"choices": [{"finish_reason": "length"}]}), finish_status({"finish_reasons": ["stop"]})
@@ -240,14 +240,14 @@ def _finishes(value: Any, depth: int = 0) -> Iterator[str]:
         for name in _FINISHES:
             said = _opened(value.get(name))
             yield from (str(part).rpartition(".")[2] for part in (said if isinstance(said, list) else [said or ""]))
-        yield str(value_at(value, "incomplete_details/reason") or "")
+        yield str(_value_at(value, "incomplete_details/reason") or "")
         if value.get("refusal") and ("role" in value or value.get("type") == "refusal"):
             yield "refusal"
         for name in _AROUND_FINISHES:
             yield from _finishes(value.get(name), depth + 1)
 
 
-def messages_json(value: Any) -> str | None:
+def _messages_json(value: Any) -> str | None:
     """Messages as a JSON list of {"role", "content"}; None where there are none."""
     value = _opened(value)
     value = value.get("messages") if isinstance(value, Mapping) else value
@@ -259,19 +259,19 @@ def messages_json(value: Any) -> str | None:
         message = outer["message"] if isinstance(outer.get("message"), Mapping) else outer
         role = str(message.get("role") or message.get("type") or "")
         held = (message.get(name) for name in ("content", "parts", "contents", "kwargs"))
-        content = answer_text(next(filter(None, held), ""))
+        content = _answer_text(next(filter(None, held), ""))
         messages.append({"role": role, "content": content})
     return json.dumps(messages, ensure_ascii=False)
 
 
-def inputs_json(value: Any) -> str:
+def _inputs_json(value: Any) -> str:
     """Inputs as a JSON object: what is one stays, of messages the last of the user is the question."""
     value = _opened(value)
-    messages = json.loads(messages_json(value) or "[]")
+    messages = json.loads(_messages_json(value) or "[]")
     users = [message["content"] for message in messages if message["role"] in ("user", "human", "HumanMessage")]
     if users:
         value = {"question": users[-1]}
-    return text(value if isinstance(value, Mapping) else {"question": answer_text(value)})
+    return text(value if isinstance(value, Mapping) else {"question": _answer_text(value)})
 
 
 def _status(value: Any) -> str:
@@ -506,11 +506,11 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "amount": amount,
     "milliseconds": lambda value: amount(value) / 1000,
     "moment": moment,
-    "answer": answer_text,
-    "calls": calls_json,
-    "finish": finish_status,
-    "inputs": inputs_json,
-    "messages": messages_json,
+    "answer": _answer_text,
+    "calls": _calls_json,
+    "finish": _finish_status,
+    "inputs": _inputs_json,
+    "messages": _messages_json,
     "documents": documents,
     "guards": _guards,
     "kind": _kind,

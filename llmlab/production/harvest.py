@@ -31,7 +31,7 @@ from llmlab.tracking.screening import redactor
 if TYPE_CHECKING:
     import pandas as pd
 
-LOW = 0.5  # below this a judge's share, such as groundedness, is low
+_LOW = 0.5  # below this a judge's share, such as groundedness, is low
 VARIANT = "production"
 _WRITTEN = ("text", "error", "tool_calls")  # of an answer, where users may be named
 
@@ -171,7 +171,7 @@ def _wanted(frame: pd.DataFrame, name: str) -> np.ndarray[tuple[int], np.dtype[n
         return thumbs <= 0 if name == "thumbs_down" else thumbs > 0
     if signal in signals:
         values = numbers_of(frame, f"{SIGNAL}{signal}")
-        return values < LOW if name.startswith("low_") else values > 0
+        return values < _LOW if name.startswith("low_") else values > 0
     guards = set().union(*fired)
     if name in guards:
         return np.array([name in names for names in fired])

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-BLOCK_BYTES = 8_000_000
-PLACES_SHOWN = 5
+_BLOCK_BYTES = 8_000_000
+_PLACES_SHOWN = 5
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # moments of a request
-WRITTEN_S = 1.0  # from the end of a request to its line, on a busy machine
+_WRITTEN_S = 1.0  # from the end of a request to its line, on a busy machine
 TEXTS = (
     *("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "status", "error", "error_code"),
     *("guarded_by", "served_model", "text", "inputs", "messages", "tool_calls", "steps"),
@@ -50,7 +50,7 @@ SIGNAL = "signals."
 _NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 FAILED = ("error", "timeout")
 STATUSES = ANSWERED | set(FAILED)
-CANCELLED = frozenset(  # error codes: of Python, gRPC, nginx and browsers, then of ASGI's clients that left
+_CANCELLED = frozenset(  # error codes: of Python, gRPC, nginx and browsers, then of ASGI's clients that left
     (
         *("generatorexit", "cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror"),
         *("clientdisconnect", "clientdisconnected", "client_disconnect", "client_disconnected"),
@@ -147,7 +147,7 @@ class Problems:
     def add(self, kind: str, places: Sequence[str] = (), *, count: int | None = None) -> None:
         """So many more of a kind (by default as many as there are places)."""
         self._counts[kind] += len(places) if count is None else count
-        self._places[kind] = [*self._places[kind], *places][:PLACES_SHOWN]
+        self._places[kind] = [*self._places[kind], *places][:_PLACES_SHOWN]
 
     def rows(self) -> Rows:
         """One row a kind: problem, count, first places as file:line."""
@@ -180,7 +180,7 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     """The file in pieces of whole lines, each with the number of its first line."""
     number, rest = 1, b""
     with path.open("rb") as file:
-        while piece := file.read(BLOCK_BYTES):
+        while piece := file.read(_BLOCK_BYTES):
             whole, newline, rest = (rest + piece).rpartition(b"\n")
             if newline:
                 yield number, whole.removeprefix(b"\xef\xbb\xbf") + newline
@@ -290,7 +290,7 @@ def settled(
     file, line = frame.pop("file").to_numpy(), frame.pop("line").to_numpy()
 
     def count(kind: str, chosen: NDArray[np.bool_]) -> None:
-        first = np.flatnonzero(chosen)[:PLACES_SHOWN]
+        first = np.flatnonzero(chosen)[:_PLACES_SHOWN]
         problems.add(kind, [f"{files[int(file[i])]}:{int(line[i])}" for i in first], count=int(chosen.sum()))
 
     for name in AMOUNTS:
@@ -319,7 +319,7 @@ def settled(
     for mine in (np.flatnonzero(requests & (file == number)) for number in appended):
         time_s = seconds_of(frame["time"].iloc[mine])
         # a line is written when its request ends, so those overlap
-        late = np.maximum.accumulate(time_s) - time_s > took_s[mine] + WRITTEN_S
+        late = np.maximum.accumulate(time_s) - time_s > took_s[mine] + _WRITTEN_S
         behind[mine] = late & (2 * late.sum() <= len(mine))  # else the file is sorted some other way
     count("out of order, sorted by time", behind)
     doubled = np.zeros(len(frame), bool)
@@ -356,7 +356,7 @@ def cancelled_in(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """(rows,) whether a request was cancelled: whoever asked left, or (asyncio tells them alike) a deadline passed."""
     if "error_code" not in frame or "status" not in frame:
         return np.zeros(len(frame), bool)
-    codes = [code for code in frame["error_code"].dropna().unique() if code.rpartition(".")[2].lower() in CANCELLED]
+    codes = [code for code in frame["error_code"].dropna().unique() if code.rpartition(".")[2].lower() in _CANCELLED]
     return (frame["error_code"].isin(codes) & frame["status"].isin(FAILED)).to_numpy(bool)
 
 
@@ -371,7 +371,7 @@ def _completed(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
 
     known = frame["status"].isin(STATUSES) | frame["status"].isna()
     if not known.all():
-        nobody = ~known & ~frame["status"].isin(CANCELLED)
+        nobody = ~known & ~frame["status"].isin(_CANCELLED)
         problems.add("status that nobody knows, taken as an error", count=int(nobody.sum()))
         frame["error_code"] = frame["error_code"].where(known | frame["error_code"].notna(), frame["status"])
         frame["status"] = frame["status"].where(known, "error")

@@ -25,7 +25,7 @@ from llmlab.gate.policy import Age, Margin, Rule, Word, age_limit
 SHARES = ("error_rate", "refusal_rate", "guard_rate", "retry_rate", "negative_signals", "response_rate")
 AMOUNTS = ("cost_usd", "latency_s", "first_token_s", "input_tokens", "output_tokens")  # of what a request takes
 BAD_SIGNALS = frozenset({"personal", "regenerated", "edited", "index_lag_days"})  # less of them is better
-FEW_UNITS_A_DAY = 100  # below, doubled errors take months to be seen
+_FEW_UNITS_A_DAY = 100  # below, doubled errors take months to be seen
 
 
 def _above_nothing(multiple: str) -> str:
@@ -203,7 +203,7 @@ class RolloutPolicy(Shown, OfFile):
             return ""
         enrolled = self.units_a_day * share
         weeks = max(self.planned_units / enrolled, self.at_least_days) / 7
-        few = " That is few: only large harm will be seen before." if enrolled < FEW_UNITS_A_DAY else ""
+        few = " That is few: only large harm will be seen before." if enrolled < _FEW_UNITS_A_DAY else ""
         return (
             f"{number(self.units_a_day)} units a day, {share:.0%} of them enrolled, reach {self.planned_units:,} units "
             f"in about {counted(math.ceil(weeks), 'week')}.{few}"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv")
 PAGES = ("data", "traces", "runs")  # of an API: the field that has the rows
-PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
-ROWS_AT_ONCE = 10_000
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_ROWS_AT_ONCE = 10_000
 
 Numbered = tuple[int, Mapping[str, Any]]  # line, object
 Placed = tuple[int, int, Mapping[str, Any]]  # file, line, object
@@ -137,7 +137,7 @@ def _packed(path: Path) -> str:
     """What a file is compressed with, "" for nothing that is known."""
     with path.open("rb") as file:
         start = file.read(8)
-    return next((name for sign, name in PACKED.items() if start.startswith(sign)), "")
+    return next((name for sign, name in _PACKED.items() if start.startswith(sign)), "")
 
 
 def _nothing(path: Path) -> str:
@@ -259,7 +259,7 @@ def _tables(placed: Iterable[tuple[Format, Placed]], files: Sequence[str], probl
                     problems.add("score that is no number, left out", [place])
             else:
                 rows.append(_signal_of(part, read) or _finished(read))
-        if len(rows) >= ROWS_AT_ONCE:
+        if len(rows) >= _ROWS_AT_ONCE:
             yield table_of(rows)
             rows = []
     requests, wrong = folded(spans)

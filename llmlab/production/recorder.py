@@ -49,8 +49,8 @@ try:
 except ImportError:  # Windows: one process writes there, and nobody forgets meanwhile
     fcntl = None  # type: ignore[assignment]
 
-SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
-WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
+_SECRETS_FOR_S = 1.0  # a key that comes into the environment is known after this
+_WAITING_AT_MOST = 10_000  # lines whose texts are still to be looked through; more are written without their texts
 LONGEST_ERROR_CHARS = 400
 _SHAPED = ("inputs", "messages", "tool_calls", "steps")  # of any shape: a JSON text in a line
 _TEXTS = ("text", "error", *_SHAPED)
@@ -345,7 +345,7 @@ class Recorder:
         if self.personal == "flag":
             self._write(line)
         waiting = self._waiting()
-        if waiting is not None and waiting.qsize() < WAITING_AT_MOST:
+        if waiting is not None and waiting.qsize() < _WAITING_AT_MOST:
             waiting.put(line)
             self._behind = True
             return
@@ -391,7 +391,7 @@ class Recorder:
         """One line appended; what cannot be written is counted, and never raised into a request."""
         with self._counting():
             now = time.monotonic()
-            if now - self._secrets[0] > SECRETS_FOR_S:
+            if now - self._secrets[0] > _SECRETS_FOR_S:
                 self._secrets = (now, secrets_now())
             coded = _coded(line, self._secrets[1]).encode("utf-8", "replace") + b"\n"
             with self._lock:

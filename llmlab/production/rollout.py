@@ -50,9 +50,9 @@ from llmlab.tracking.spool import Picture
 if TYPE_CHECKING:
     import pandas as pd
 
-CROSSED_AT_MOST = 0.001  # of the units: more means that the assignment is not what the rules say
-MISSING_AT_MOST = 0.05  # of an arm's values: more may hide any harm
-FEWEST_CARRIERS = 10  # units that carry most requests: with fewer, intervals are too narrow
+_CROSSED_AT_MOST = 0.001  # of the units: more means that the assignment is not what the rules say
+_MISSING_AT_MOST = 0.05  # of an arm's values: more may hide any harm
+_FEWEST_CARRIERS = 10  # units that carry most requests: with fewer, intervals are too narrow
 SPARSE = (
     "first_token_s",
     "error_rate",
@@ -231,13 +231,13 @@ def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
         yield f"no request of the rollout {policy.name!r} is in these traces: does the recorder write it?"
     if units.split.blocks:
         yield units.split._sentence().removesuffix(".")
-    if units.crossed > CROSSED_AT_MOST * units.n_seen:
+    if units.crossed > _CROSSED_AT_MOST * units.n_seen:
         yield f"{counted(units.crossed, 'unit')} of {units.n_seen:,} were seen in both arms (at most 0.1% may be)"
 
 
 def _few_carry(units: Enrolled) -> Iterator[str]:
     """Why nothing ships on intervals that a few units carry."""
-    if (carriers := units.carriers) is not None and carriers < FEWEST_CARRIERS:
+    if (carriers := units.carriers) is not None and carriers < _FEWEST_CARRIERS:
         yield (
             f"few make most of the requests of an arm, which tells as much as {number(carriers, 2)} units alike would: "
             "intervals may miss the truth more often than they say, so nothing ships on them; name scripts under "
@@ -250,7 +250,7 @@ def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]
     for name, served in zip(ARMS, units.bundles(), strict=True):
         strange = Counter({digest: n for digest, n in served.items() if digest not in digests.values()})
         n, n_strange = sum(served.values()), strange.total()
-        if n_strange > CROSSED_AT_MOST * n:
+        if n_strange > _CROSSED_AT_MOST * n:
             digest = strange.most_common(1)[0][0]
             yield (
                 f"{n_strange:,} of {n:,} requests of the {name} were answered by the bundle {digest[:8]}, which is "
@@ -326,7 +326,7 @@ def _missing(policy: RolloutPolicy, per: PerUnit, outcome: Outcome) -> str:
     if min(len(arm.sums) for arm in per.gaps) >= FEWEST_UNITS:
         missing = [arm.linearised(share=True) for arm in per.gaps]
         differ = (difference_sequence(*missing, planned_units=policy.planned_units, level=0.999).p_value or 1.0) < 0.001
-    if not differ and (is_sparse or max(shares) <= MISSING_AT_MOST):
+    if not differ and (is_sparse or max(shares) <= _MISSING_AT_MOST):
         return ""
     return f"no value for {shares[0]:.1%} of the baseline's requests and {shares[1]:.1%} of the candidate's"
 

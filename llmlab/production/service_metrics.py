@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-GROUPS_AT_MOST = 1000
-GROUPS_SHOWN, CODES_SHOWN = 7, 20
+_GROUPS_AT_MOST = 1000
+GROUPS_SHOWN, _CODES_SHOWN = 7, 20
 DAY = timedelta(days=1)
 _SUCCESS = ("conversion", "success", "task_success", "resolved")
 _PERIODS = {"hour": "h", "day": "D"}
@@ -139,7 +139,7 @@ def figures_of(
         frame[column] = frame[column].where(mature)
         frame[f"_mature.{name}"] = mature
     codes = frame["error_code"][frame["error_code"] != ""].value_counts()
-    shown = list(codes.index[:CODES_SHOWN])
+    shown = list(codes.index[:_CODES_SHOWN])
     return Figures(
         by=by or "",
         groups=tuple((name, tuple(_figures(part, shown))) for name, part in _groups(frame, by)),
@@ -159,8 +159,8 @@ def _groups(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[str, pd.DataF
         times = frame[column].astype(str).replace("", "(none)")
     else:
         raise DataError(f"by == {by!r}, must be {', '.join((*_PERIODS, *_COLUMNS))} or a column of the frame")
-    if (n := times.nunique()) > GROUPS_AT_MOST:
-        raise DataError(f"by == {by!r} makes {n:,} groups, at most {GROUPS_AT_MOST:,} can be read; take fewer requests")
+    if (n := times.nunique()) > _GROUPS_AT_MOST:
+        raise DataError(f"by == {by!r} makes {n:,} groups, {_GROUPS_AT_MOST:,} at most can be read: take less")
     return ((str(name), part) for name, part in frame.groupby(times, sort=True))
 
 

@@ -25,8 +25,8 @@ from llmlab.results.scores import CaseGroups, ScoreTable, score_table
 if TYPE_CHECKING:
     import pandas as pd
 
-SUFFIX = ":shadow"  # of the request id of the second answer
-METRICS = ("error_rate", "refusal_rate", "cost_usd", "latency_s", "output_tokens")
+_SUFFIX = ":shadow"  # of the request id of the second answer
+_METRICS = ("error_rate", "refusal_rate", "cost_usd", "latency_s", "output_tokens")
 Tools = Mapping[str, Callable[..., Any]]
 
 
@@ -78,7 +78,7 @@ class Shadow:
         mirrored = Arm(name="shadow", bundle=arm.shadow, enrolled=True, rollout=arm.rollout)
 
         async def second() -> None:
-            with self.recorder.request(unit=unit, arm=mirrored, request_id=request_id + SUFFIX):
+            with self.recorder.request(unit=unit, arm=mirrored, request_id=request_id + _SUFFIX):
                 await answer(mirrored.bundle, self.tools)
 
         task = asyncio.get_running_loop().create_task(second())
@@ -95,7 +95,7 @@ class Shadow:
         self.failed += not task.cancelled() and task.exception() is not None
 
 
-def compare_shadow(frame: pd.DataFrame, *, rollout: str, metrics: Collection[str] = METRICS) -> Comparison:
+def compare_shadow(frame: pd.DataFrame, *, rollout: str, metrics: Collection[str] = _METRICS) -> Comparison:
     """The candidate's second answers against the baseline's to the same requests, paired, clustered by unit.
 
     Args:
@@ -109,7 +109,7 @@ def compare_shadow(frame: pd.DataFrame, *, rollout: str, metrics: Collection[str
         require_known(name)
     ours = frame[(frame["rollout"] == rollout) & frame["arm"].isin(("baseline", "shadow"))]
     is_shadow = (ours["arm"] == "shadow").to_numpy(dtype=bool)
-    base_ids = ours["request_id"].str.removesuffix(SUFFIX)
+    base_ids = ours["request_id"].str.removesuffix(_SUFFIX)
     twice = base_ids.isin(base_ids[is_shadow]) & base_ids.isin(base_ids[~is_shadow])
     alone = int((is_shadow & ~twice).sum())
     pairs, ids, second = ours[twice], base_ids[twice], is_shadow[twice.to_numpy(dtype=bool)]

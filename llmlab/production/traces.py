@@ -37,7 +37,7 @@ from llmlab.tracking.reports import read_traces
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS_SHOWN = 10
+_ROWS_SHOWN = 10
 _SHOWN = ("time", "request_id", "unit_id", "service", "arm", "status", "latency_s", "cost_usd", "text")
 
 
@@ -180,7 +180,7 @@ class Traces(Shown):
         return self.frame
 
     def _rows(self) -> list[dict[str, object]]:
-        first = self.frame.head(ROWS_SHOWN)[list(_SHOWN)].to_dict("records")
+        first = self.frame.head(_ROWS_SHOWN)[list(_SHOWN)].to_dict("records")
         return [{name: None if value != value else value for name, value in row.items()} for row in first]  # type: ignore[misc]  # mypy: names are texts
 
     def _sentence(self) -> str:

@@ -31,7 +31,7 @@ DAY_S = 86_400
 ARMS = ("baseline", "candidate")
 BEGUN_UNITS = 5  # of each arm: the rollout runs; fewer may be of a wrong clock
 _FEEDBACK = ("signals.thumbs", "signals.regenerated", "signals.edited")
-NEEDED = ("time", "unit_id", "arm", "rollout")
+_NEEDED = ("time", "unit_id", "arm", "rollout")
 
 
 def _negative(frame: pd.DataFrame) -> Any:
@@ -257,8 +257,8 @@ def enrolled(frame: pd.DataFrame, *, policy: RolloutPolicy, now: datetime) -> En
     """
     import pandas as pd
 
-    if absent := [name for name in NEEDED if name not in frame]:
-        raise DataError(f"these traces have no column {absent[0]!r}: a rollout needs {', '.join(NEEDED)}")
+    if absent := [name for name in _NEEDED if name not in frame]:
+        raise DataError(f"these traces have no column {absent[0]!r}: a rollout needs {', '.join(_NEEDED)}")
     now_s, time_s = now.timestamp(), seconds_of(frame["time"])
     is_candidate = _equals(frame["arm"], "candidate")
     ours = _equals(frame["rollout"], policy.name) & (is_candidate | _equals(frame["arm"], "baseline"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HISTORY = "__history"  # the suffix of the registered model that holds a model's moves
 RETRIES = 8
-LARGEST_NUMBER = 2**31 - 1  # of a version, in every database that MLflow keeps them in
+_LARGEST_NUMBER = 2**31 - 1  # of a version, in every database that MLflow keeps them in
 _CLASHES = ("database is locked", "deadlock", "could not serialize", "Giving up after", "UNIQUE constraint failed")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)*")
@@ -124,7 +124,7 @@ class Registry:
 
     def version(self, name: str, number: int) -> Version | None:
         """The version of a model, or None where it does not exist (any more)."""
-        if not 0 < number <= LARGEST_NUMBER:
+        if not 0 < number <= _LARGEST_NUMBER:
             return None
         what = f"version {number} of {name!r} cannot be read"
         held = _unless_missing(lambda: self.client.get_model_version(name, str(number)), what)

@@ -26,9 +26,9 @@ from llmlab.tracking.reach import SILENCE_S, sqlite_path, trust
 from llmlab.tracking.store import client_of, local_file
 
 SCHEMA = "dc11669786a5"  # the migration after which the tables are as they are written here
-MISSING, THERE = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
-LOCK_S = 5.0  # another writer is waited for so long
-TRANSIENT = (429, 500, 502, 503, 504)  # asked once more, as MLflow does here
+MISSING, _THERE = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
+_LOCK_S = 5.0  # another writer is waited for so long
+_TRANSIENT = (429, 500, 502, 503, 504)  # asked once more, as MLflow does here
 OURS = "MLFLOW_TRACKING_"
 UNKNOWN = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_WORKSPACE", "NETRC")
 FILES = ("~/.mlflow/credentials", "~/.netrc", "~/_netrc")  # who is let in, as MLflow and requests read it
@@ -102,7 +102,7 @@ class FileRegistry:
                     (name, now, now, description),
                 )
             except sqlite3.IntegrityError:
-                raise RefusedError(THERE, f"Registered Model (name={name}) already exists.") from None
+                raise RefusedError(_THERE, f"Registered Model (name={name}) already exists.") from None
 
     def create_model_version(
         self, name: str, *, source: str, run_id: str, tags: Mapping[str, str], description: str, **_waiting: Any
@@ -154,7 +154,7 @@ class FileRegistry:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=LOCK_S, isolation_level=None)) as database:
+            with closing(sqlite3.connect(self._path, timeout=_LOCK_S, isolation_level=None)) as database:
                 database.row_factory = sqlite3.Row
                 yield database
         except sqlite3.Error as error:
@@ -243,7 +243,7 @@ class ServerRegistry:
             with urllib.request.urlopen(request, timeout=SILENCE_S, context=trust(self._uri)) as answer:  # noqa: S310
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
-            if error.code in TRANSIENT and again:
+            if error.code in _TRANSIENT and again:
                 time.sleep(1)
                 return self._send(place, body, again=False)
             raise _refusal(error) from None
@@ -269,7 +269,7 @@ def _schema(path: Path) -> str:
     if not path.is_file():
         return ""
     try:
-        with closing(sqlite3.connect(path, timeout=LOCK_S)) as database:
+        with closing(sqlite3.connect(path, timeout=_LOCK_S)) as database:
             return str(database.execute("SELECT version_num FROM alembic_version").fetchone()[0])
     except (sqlite3.Error, TypeError):
         return ""

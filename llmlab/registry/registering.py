@@ -30,8 +30,8 @@ from llmlab.tracking.store import reported
 UNCHECKED = ", not checked"  # behind a receipt's PASS on a version's page, until a promotion or an audit checked it
 EXPERIMENT = "registered"  # where a bundle that was never run gets a run of its own
 CLOCKS_DIFFER = timedelta(minutes=5)
-LONGEST_CARD_CHARS = 5_000  # MLflow's column for it; PostgreSQL refuses more
-LONGEST_PROMPT_CHARS = 1_200
+_LONGEST_CARD_CHARS = 5_000  # MLflow's column for it; PostgreSQL refuses more
+_LONGEST_PROMPT_CHARS = 1_200
 
 
 def register(bundle: Bundle, receipt: Receipt | None = None, *, root: Path | None = None) -> Version:
@@ -219,8 +219,8 @@ def _card(bundle: Bundle, receipt: Receipt | None, *, registered: str, checked: 
         markdown(registered, None),
     ]
     head = "\n\n".join(part for part in parts if part)
-    room_chars = min(LONGEST_PROMPT_CHARS, LONGEST_CARD_CHARS - len(head) - 300)
-    return scrub(f"{head}\n\n{_prompt(bundle, max(room_chars, 0))}")[:LONGEST_CARD_CHARS]
+    room_chars = min(_LONGEST_PROMPT_CHARS, _LONGEST_CARD_CHARS - len(head) - 300)
+    return scrub(f"{head}\n\n{_prompt(bundle, max(room_chars, 0))}")[:_LONGEST_CARD_CHARS]
 
 
 def _judged(receipt: Receipt, checked: bool) -> str:

@@ -111,7 +111,7 @@ def export(reference: str, path: str | Path, *, require_receipt: bool = False, r
     """
     registry = open_registry(root)
     version = resolve(registry, reference)
-    receipt, lacks = checked_receipt(registry, version, name_and_alias(reference)[1])
+    receipt, lacks = _checked_receipt(registry, version, name_and_alias(reference)[1])
     if require_receipt and lacks:
         raise RegistryError(f"{reference} is version {version.number}, which {lacks}: it is not exported")
     exported = Exported(
@@ -138,7 +138,7 @@ def released(*, root: Path | None = None) -> dict[str, Bundle]:
     return bundles
 
 
-def checked_receipt(registry: Registry, version: Version, alias: str) -> tuple[Receipt | None, str]:
+def _checked_receipt(registry: Registry, version: Version, alias: str) -> tuple[Receipt | None, str]:
     """The receipt that this version was brought to the alias on, if its check held, and otherwise what it lacks."""
     newest = read_receipt(registry, version)
     if newest is None:
@@ -200,7 +200,7 @@ def _ask(reference: str, known: Served | None, *, require_receipt: bool, root: P
         return replace(known, checked_s=time.monotonic(), stale="")
     bundle = read_bundle(registry, version)
     if require_receipt:
-        _, lacks = checked_receipt(registry, version, name_and_alias(reference)[1])
+        _, lacks = _checked_receipt(registry, version, name_and_alias(reference)[1])
         if lacks:
             raise RegistryError(f"{reference} is version {version.number}, which {lacks}: it is not served")
     return Served(bundle=bundle, reference=reference, version=version, checked_s=time.monotonic())

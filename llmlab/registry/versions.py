@@ -15,7 +15,7 @@ from llmlab.tracking.store import reported
 
 FOLDER = "bundle"
 LONGEST_NUMBER_CHARS = 20
-LARGEST_ARTIFACT_BYTES = 100_000_000  # of a bundle, a receipt, a policy or a passport
+_LARGEST_ARTIFACT_BYTES = 100_000_000  # of a bundle, a receipt, a policy or a passport
 
 
 def find(registry: Registry, name: str, digest: str) -> Version | None:
@@ -76,8 +76,8 @@ def text_of(registry: Registry, run_id: str, path: str, *, what: str) -> str:
     """The text of a file of a run; StoreError where it cannot be read, RegistryError where it is huge or no text."""
     with tempfile.TemporaryDirectory(prefix="llmlab-") as folder, reported(f"{what} cannot be read"):
         place = Path(registry.file(run_id, path, folder))
-        if (size := place.stat().st_size) > LARGEST_ARTIFACT_BYTES:
-            raise RegistryError(f"{what} was changed: it is {size:,} bytes, more than {LARGEST_ARTIFACT_BYTES:,}")
+        if (size := place.stat().st_size) > _LARGEST_ARTIFACT_BYTES:
+            raise RegistryError(f"{what} was changed: it is {size:,} bytes, more than {_LARGEST_ARTIFACT_BYTES:,}")
         try:
             return place.read_text(encoding="utf-8")
         except UnicodeDecodeError:

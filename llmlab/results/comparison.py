@@ -20,10 +20,10 @@ from llmlab.stats.paired import PairedDifference
 if TYPE_CHECKING:
     import pandas as pd
 
-UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be judged by those seen, where nothing bounds them
-ESTIMAND = "mean difference per case, over cases drawn like these"
-SENTENCES_SHOWN = 6
-NOTES_SHOWN = 4
+_UNSCORED_AT_MOST = 0.05  # share of an arm's answers that may be judged by those seen, where nothing bounds them
+_ESTIMAND = "mean difference per case, over cases drawn like these"
+_SENTENCES_SHOWN = 6
+_NOTES_SHOWN = 4
 _KINDS = {"better": "good", "worse": "bad"}
 
 
@@ -104,7 +104,7 @@ class PairedRow(Shown):
     def too_many_unscored(self) -> bool:
         """Whether an arm lacks more scores than may be judged by those that were seen."""
         arms = zip(self.scored, self.attempted, strict=True)
-        return self.assumed and any(above_share(tried - n, tried, UNSCORED_AT_MOST) for n, tried in arms)
+        return self.assumed and any(above_share(tried - n, tried, _UNSCORED_AT_MOST) for n, tried in arms)
 
     @property
     def at_worst(self) -> PairedDifference | None:
@@ -259,13 +259,13 @@ class Comparison(Shown):
             return ("Nothing to compare: there is no other variant.", *self.notes)
         whole = [row for row in self.rows if row.category is None]
         parts = [row for row in self.rows if row.category is not None and row.reading in ("better", "worse")]
-        findings = [row.sentence for row in (*whole[:SENTENCES_SHOWN], *parts[:SENTENCES_SHOWN])]
-        if len(whole) > SENTENCES_SHOWN:
-            findings.append(f"The other {counted(len(whole) - SENTENCES_SHOWN, 'row')} over all cases: see the table.")
+        findings = [row.sentence for row in (*whole[:_SENTENCES_SHOWN], *parts[:_SENTENCES_SHOWN])]
+        if len(whole) > _SENTENCES_SHOWN:
+            findings.append(f"The other {counted(len(whole) - _SENTENCES_SHOWN, 'row')} over all cases: see the table.")
         weak = list(dict.fromkeys(note for row in self.rows for note in row.notes))
-        if len(weak) > NOTES_SHOWN:
-            more = len(weak) - NOTES_SHOWN
-            weak[NOTES_SHOWN:] = [f"And {counted(more, 'more such note')}: see `notes` of the rows."]
+        if len(weak) > _NOTES_SHOWN:
+            more = len(weak) - _NOTES_SHOWN
+            weak[_NOTES_SHOWN:] = [f"And {counted(more, 'more such note')}: see `notes` of the rows."]
         return (*findings, *weak, *self.notes, _how(self))
 
     def __iter__(self) -> Iterator[PairedRow]:
@@ -432,7 +432,7 @@ def _how(comparison: Comparison) -> str:
     worst = beyond * any(row.assumed for row in comparison.rows)
     held = f" What is claimed holds with unscored answers at their worst{worst}."
     unscored = held if any(row.unscored for row in comparison.rows) else ""
-    how = f"Baseline {comparison.baseline}; {ESTIMAND}; {how}; p adjusted by Holm, {family} {families}."
+    how = f"Baseline {comparison.baseline}; {_ESTIMAND}; {how}; p adjusted by Holm, {family} {families}."
     return f"{how}{unscored}{golden}"
 
 

@@ -26,8 +26,8 @@ from llmlab.stats.paired import PairedDifference, t_difference
 from llmlab.stats.power import POWER, Need, Spread, needed_cases, would_show
 from llmlab.stats.standard_error import StandardError, standard_error
 
-TAIL = 0.025  # of the two-sided 95% interval of one comparison
-WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
+_TAIL = 0.025  # of the two-sided 95% interval of one comparison
+_WORTH_IT = 0.8  # of what cases buy, that repeats must buy to be advised
 
 
 def three_readings(table: ScoreTable, baseline: str, candidate: str) -> Rows:
@@ -60,11 +60,11 @@ def cases_needed(table: ScoreTable, baseline: str, candidate: str, *, difference
     scale, unit = scale_of(table.metric)
     size_named, rows = f"true difference{f' ({unit.strip()})' if unit else ''}", []
     for size in dict.fromkeys(differences):
-        need = Need(name="", distance=size, spread=Spread.of(d, shift=size), tail=TAIL)
+        need = Need(name="", distance=size, spread=Spread.of(d, shift=size), tail=_TAIL)
         n = needed_cases([need]).likely
         row = {size_named: number(size * scale), "cases needed": n, "you have": d.n, "missing": max(0, n - d.n)}
         rows.append(row)
-    have, seen = f"{counted(d.n, 'case')} you have", would_show(d, tail=TAIL)
+    have, seen = f"{counted(d.n, 'case')} you have", would_show(d, tail=_TAIL)
     if seen is None:
         return Rows(rows=tuple(rows), sentence=f"The {have} are too few for any difference to show.")
     power = f"{'about ' if d.n_clusters < d.n else ''}{POWER:.0%} power"
@@ -132,7 +132,7 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
     seen = {
         name: size
         for name, (n, times) in plans.items()
-        if (size := would_show(d, tail=TAIL, cases=n, noise=share, repeats=times)) is not None
+        if (size := would_show(d, tail=_TAIL, cases=n, noise=share, repeats=times)) is not None
     }
     if len(seen) < len(plans):
         return Rows(rows=(), sentence=f"{counted(d.n, 'case')} show no difference with {POWER:.0%} power: add cases.")
@@ -143,7 +143,7 @@ def repeats_or_cases(results: Results | None, metric: str, *, baseline: str, can
         f"{counted(d.n, 'case')} show a true difference of {shown} with {POWER:.0%} power. "
         f"Twice the cases brings that down by {1 - cases / now:.0%}, twice the repeats by {1 - repeats / now:.0%}: "
     )
-    worth_it = now - repeats >= WORTH_IT * (now - cases)
+    worth_it = now - repeats >= _WORTH_IT * (now - cases)
     answer += "repeats buy almost as much, and need no new labels." if worth_it else "new cases buy more."
     return Rows(
         rows=tuple(

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
-TRUTH_WORDS = {
+_EMPTY_WORDS = frozenset({"", "nan", "na", "n/a", "null", "none"})  # how other tools write "no score"
+_TRUTH_WORDS = {
     **dict.fromkeys(("true", "yes", "pass", "passed"), 1.0),
     **dict.fromkeys(("false", "no", "fail", "failed"), 0.0),
 }
-NAMES_SHOWN = 20
+_NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -204,7 +204,7 @@ def _numbers(table: Table, column: str) -> FloatArray:
     numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
     for place in np.flatnonzero(np.isnan(numbers) & cells.notna().to_numpy(dtype=bool)):
         word = str(cells.iloc[place]).strip().lower()
-        numbers[place] = np.nan if word in EMPTY_WORDS else TRUTH_WORDS.get(word, np.inf)
+        numbers[place] = np.nan if word in _EMPTY_WORDS else _TRUTH_WORDS.get(word, np.inf)
     _refuse_cells(table, column, np.isinf(numbers), must="must be a number (0.5, not 0,5) or empty")
     return numbers
 
@@ -226,8 +226,8 @@ def _variants(table: Table, column: str, *, baseline: str, candidates: Sequence[
     """The variants that are named, or all where no candidate is; FileRuleError for one that is not there."""
     there = tuple(str(name) for name in _labels(table, column).unique())
     if absent := [name for name in (baseline, *candidates) if name not in there]:
-        more = f" and {len(there) - NAMES_SHOWN:,} more" if len(there) > NAMES_SHOWN else ""
-        listed = ", ".join(there[:NAMES_SHOWN]) + more
+        more = f" and {len(there) - _NAMES_SHOWN:,} more" if len(there) > _NAMES_SHOWN else ""
+        listed = ", ".join(there[:_NAMES_SHOWN]) + more
         raise FileRuleError(f"no variant {absent[0]!r} (there are: {listed})", path=table.path)
     return (baseline, *candidates) if candidates else there
 

@@ -33,7 +33,7 @@ FORMAT = "llmlab-results-1"
 _FACTS = ("golden_digest", "index_digests", "complete", "failed_share_allowed", "notes", "created_at")
 PART, SCORES, CASES, MANIFEST = "part.parquet", "scores.parquet", "cases.parquet", "manifest.json"
 _TEXT_COLUMNS = ("text", "thought", "retrieved", "tool_calls", "explanations", "steps", "system_fingerprint")
-TEXTS_APART = "The texts stay in the parts: `show` reads those of one case from there."
+_TEXTS_APART = "The texts stay in the parts: `show` reads those of one case from there."
 
 
 class Shard(NamedTuple):
@@ -248,7 +248,7 @@ def _without_texts(parts: Sequence[tuple[Path, Manifest]], cases: pd.DataFrame, 
     )
     parts_of = Parts(folder, len(parts), tuple(cases["case_id"].to_numpy(dtype=object)), groups)
     facts = _facts(known)
-    return {**facts, "frame": frame, "golden": None, "parts": parts_of, "notes": (*facts["notes"], TEXTS_APART)}
+    return {**facts, "frame": frame, "golden": None, "parts": parts_of, "notes": (*facts["notes"], _TEXTS_APART)}
 
 
 def _facts(read: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

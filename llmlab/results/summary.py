@@ -33,13 +33,13 @@ from llmlab.stats.estimate import Estimate, mean_estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
-WORST_SHOWN = 6
-FEW_SUCCEED_OR_FAIL = 10  # cases or clusters: with fewer their share is not known by its spread
+_CORRECTED = "Corrected is what people would say, by the judge and some labels of theirs (PPI++)."
+_WORST_SHOWN = 6
+_FEW_SUCCEED_OR_FAIL = 10  # cases or clusters: with fewer their share is not known by its spread
 FEWEST_FAILING = 3  # answers, before a scorer is said to fail everywhere
-DAYS_PER_MONTH = 30
+_DAYS_PER_MONTH = 30
 LATENCIES = {"latency_s": "latency", "first_token_s": "first token"}
-QUANTILES = (0.5, 0.95, 0.99)
+_QUANTILES = (0.5, 0.95, 0.99)
 _RESOURCES = {
     "input_tokens": "tokens in",
     "output_tokens": "tokens out",
@@ -100,7 +100,7 @@ class Summary(Shown):
         return (
             *([state[self.state]] if self.state in state else []),
             *self.notes,
-            *([CORRECTED] if self.corrected else []),
+            *([_CORRECTED] if self.corrected else []),
             reading + (f" Unknown for every variant: {', '.join(unknown)}." if unknown else ""),
             *self._fewer_line(),
             *([self._worst_line()] if self.at_worst and not failed else []),
@@ -125,13 +125,13 @@ class Summary(Shown):
         for (variant, metric), estimate in self.estimates.items():
             for note in estimate.notes if estimate.low is None or estimate.low != estimate.high else ():
                 places.setdefault(note, []).append(f"{_RESOURCES.get(metric, metric)} of {variant}")
-        shown = [", ".join(where[:WORST_SHOWN]) + " ..." * (len(where) > WORST_SHOWN) for where in places.values()]
+        shown = [", ".join(where[:_WORST_SHOWN]) + " ..." * (len(where) > _WORST_SHOWN) for where in places.values()]
         return [f"{where}: {note}." for where, note in zip(shown, places, strict=True)]
 
     def _worst_line(self) -> str:
         means = [f"{_RESOURCES.get(m, m)} of {variant} {mean}" for (variant, m), mean in self.at_worst.items()]
-        more = f"; {len(means) - WORST_SHOWN} more in `at_worst`" if len(means) > WORST_SHOWN else ""
-        shown = "; ".join(means[:WORST_SHOWN])
+        more = f"; {len(means) - _WORST_SHOWN} more in `at_worst`" if len(means) > _WORST_SHOWN else ""
+        shown = "; ".join(means[:_WORST_SHOWN])
         return f"The means leave unscored answers out; with those at their worst: {shown}{more}."
 
     def _row(self, variant: str) -> dict[str, object]:
@@ -189,7 +189,7 @@ def summarise(results: Any) -> Summary:  # of `Results`, which imports this file
         sources=f"{golden}; bundles {bundles}; {age_of(results.created_at)}.",
         notes=(
             *([f"Errors: {errors}."] if errors else []),
-            *failing_lines(frame, results.metrics.values()),
+            *_failing_lines(frame, results.metrics.values()),
             *filter(None, (raised_line(frame, name) for name in results.metrics if frame[name].notna().any())),
             *results.notes,
             *([weighting] if weighting else []),
@@ -234,7 +234,7 @@ def _often(explanations: Collection[str], name: str) -> str:
     return f"; most often ({times:,} of {len(explanations):,}): {excerpt(reason, limit=200)}" if reason else ""
 
 
-def failing_lines(frame: pd.DataFrame, metrics: Collection[Metric]) -> list[str]:
+def _failing_lines(frame: pd.DataFrame, metrics: Collection[Metric]) -> list[str]:
     """Of each scorer that gives no answer of a variant a point, or no score at all, what it says most often."""
     lines = []
     columns = ["variant", *(metric.name for metric in metrics), *frame.columns.intersection(["explanations"])]
@@ -385,7 +385,7 @@ def _with_rare_failures(cost: Estimate, successes: FloatArray, design: CaseDesig
     share = successes / successes.max(initial=1.0)
     clusters, weights = design["clusters"], design["weights"]
     of_case = None if clusters is None else np.unique(clusters, return_inverse=True)[1]
-    few = min(carriers(side, weights, of_case) for side in (share, 1 - share)) < FEW_SUCCEED_OR_FAIL
+    few = min(carriers(side, weights, of_case) for side in (share, 1 - share)) < _FEW_SUCCEED_OR_FAIL
     if cost.value is None or cost.low is None or cost.high is None or not few:
         return cost
     rate = share_estimate(share, **design, level=cost.level)
@@ -435,7 +435,7 @@ def cost_line(baseline: str, candidate: str, *, bill: Bill, requests_per_day: in
     per_answer = f"{two_digits(abs(ratio))}% {word} per answer than {baseline} (95% CI {least}% to {most}%)"
     if requests_per_day is None:
         return f"Cost: {candidate} costs {per_answer}."
-    extra = abs(mean_b - mean_a) * requests_per_day * DAYS_PER_MONTH
+    extra = abs(mean_b - mean_a) * requests_per_day * _DAYS_PER_MONTH
     a_month = f"about ${extra:,.2f} {word} a month at {requests_per_day:,} requests a day"
     return f"Cost: {candidate} costs {per_answer}, {a_month}."
 
@@ -452,7 +452,7 @@ def latency_quantiles(frame: pd.DataFrame, table: ScoreTable, variant: str) -> t
     if table.weights is not None:
         weights = table.weights[_places(table, rows["case_id"])]
     quantiles: list[float | None] = []
-    for q in QUANTILES:
+    for q in _QUANTILES:
         try:
             quantiles.append(quantile(seconds, q=q, weights=weights))
         except DataError:
@@ -473,7 +473,7 @@ def latency_line(frame: pd.DataFrame, table: ScoreTable, baseline: str, candidat
     if (apart := int((cached[0] != cached[1]).sum())) > 0:
         return f"{what}: not told, {apart:,} of {len(pairs):,} pairs were asked at different times."
     changes = []
-    for q in QUANTILES:
+    for q in _QUANTILES:
         try:
             later = quantile_difference(pairs["a"], pairs["b"], q=q, seed=0, level=level, **_of_rows(table, pairs))
             value, low, high = (round(end or 0.0, 6) for end in (later.value, later.low, later.high))  # microseconds

@@ -56,7 +56,7 @@ def tipping_of(
         if held is None and (lost := int((tried - scored).sum())):
             arms[column] = np.where(scored > 0, table.values[chosen, name], 0.0) * scored / tried
             known, slopes = factors[0] * arms[0] + factors[1] * arms[1] - above, factor * (1 - scored / tried)
-            value = tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
+            value = _tipping_point(known, slopes, **table.design(chosen), alpha=alpha)
             kindest = ((ends[1 if factor > 0 else 0][:, column] - arms[column]) * tried).sum() / lost
             if value is None or factor * (kindest - value) < 0:
                 return None
@@ -64,7 +64,7 @@ def tipping_of(
     return None
 
 
-def tipping_point(
+def _tipping_point(
     known: ArrayLike,
     slopes: ArrayLike,
     clusters: ArrayLike | None = None,

@@ -266,7 +266,7 @@ def attribute(
     Args:
         metric: what says that an answer is right; the first scorer by default. Repeats of a case are averaged.
         good_from: from which score on it is; by default the middle of the metric's range.
-        enough: `(case, retrieved ids) -> bool`; by default `any_relevant`. Of repeats that fetched different texts
+        enough: `(case, retrieved ids) -> bool`; by default `_any_relevant`. Of repeats that fetched different texts
             the majority counts.
 
     Raises:
@@ -291,7 +291,7 @@ def attribute(
     judged = np.isin(table.case_ids, results.golden.judged_ids)
     if not judged.any():
         raise DataError("no case that was answered names a relevant document; run those that do")
-    fetched = _fetched(results, results.golden, enough or any_relevant)
+    fetched = _fetched(results, results.golden, enough or _any_relevant)
     right = table.values >= good if meaning.higher_is_better else table.values <= good
     cells = np.where(right, np.where(fetched >= 0.5, 0, 3), np.where(fetched >= 0.5, 1, 2))
     cells[np.isnan(table.values) | np.isnan(fetched) | ~judged[:, None]] = UNKNOWN
@@ -311,7 +311,7 @@ def attribute(
     )
 
 
-def any_relevant(case: Case, retrieved: Sequence[str]) -> bool:
+def _any_relevant(case: Case, retrieved: Sequence[str]) -> bool:
     """Whether any document judged relevant (grade above 0) is among those retrieved.
 
     >>> from llmlab.golden.cases import Case

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 NAMES = ("P", "R", "HitRate", "Success", "RR", "AP", "nDCG", "nDCG_exp")
 DEEPEST = np.iinfo(np.int64).max
-NEED_CUTOFF = frozenset({"P", "R", "HitRate", "Success"})
+_NEED_CUTOFF = frozenset({"P", "R", "HitRate", "Success"})
 
-ELSEWHERE = {  # as other tools call them
+_ELSEWHERE = {  # as other tools call them
     **{"map": "AP", "mrr": "RR", "recip_rank": "RR", "precision": "P", "prec": "P", "recall": "R", "rec": "R"},
     **{"ndcg_cut": "nDCG", "hits": "HitRate", "hit": "HitRate", "acc": "HitRate", "accuracy": "HitRate"},
 }
@@ -76,7 +76,7 @@ class Measure:
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise ValueError(f"measure {self.name!r} is unknown, must be one of {', '.join(NAMES)}{_hint(self.name)}")
-        if self.cutoff is None and self.name in NEED_CUTOFF:
+        if self.cutoff is None and self.name in _NEED_CUTOFF:
             raise ValueError(f"measure {self.name!r} needs a cutoff, for example {self.name}@10")
         if self.cutoff is not None and self.cutoff < 1:
             raise ValueError(f"k == {self.cutoff} in {self.name}@{self.cutoff}, must be >= 1")
@@ -340,5 +340,5 @@ def _clusters_of(query_ids: tuple[Any, ...], clusters: Mapping[Any, Any] | None)
 
 
 def _hint(name: str) -> str:
-    meant = next((known for known in NAMES if known.lower() == name.lower()), ELSEWHERE.get(name.lower()))
+    meant = next((known for known in NAMES if known.lower() == name.lower()), _ELSEWHERE.get(name.lower()))
     return f" (meant {meant}?)" if meant else ""

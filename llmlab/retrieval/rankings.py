@@ -28,10 +28,10 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Ties: TypeAlias = Callable[[Ints, pa.Array], Ints]  # row numbers that tie, and the ids of all rows
 
-THREADS = min(os.cpu_count() or 1, 4)
-MOSTLY = 0.8
+_THREADS = min(os.cpu_count() or 1, 4)
+_MOSTLY = 0.8
 PART_ROWS = 1 << 16  # small enough for a processor's cache
-SLOT_BITS = 20  # slots that fit in the cache too, and of which a part's keys share few
+_SLOT_BITS = 20  # slots that fit in the cache too, and of which a part's keys share few
 SPARSE_AT = 8  # a rectangle of queries x depth may be this many times larger than the rows it holds
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that multiplying by it loses nothing
@@ -151,7 +151,7 @@ def judged_ranking(run: Any, judgements: Judgements, *, ties: Ties = keep_order)
     # A query without judgements has code -1, and so reads the -1 at the end.
     own = np.append(judgements.position, -1)[known]
     n, judgements_of_run, judged = len(judgements.query_ids), _renumbered(judgements, own), own[query] >= 0
-    if judged.sum() < MOSTLY * len(query) or bool((query[1:] < query[:-1]).any()):
+    if judged.sum() < _MOSTLY * len(query) or bool((query[1:] < query[:-1]).any()):
         rows = np.argsort(query, kind="stable")  # each query's together
         rows = rows[judged[rows]]
         query, doc_ids = query[rows], doc_ids.take(pa.array(rows))
@@ -278,7 +278,7 @@ def on_cores(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """`work` of every item, several at a time where there are several: Arrow and numpy let other threads run."""
     if len(items) < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(work, items))
 
 
@@ -341,8 +341,8 @@ def _places(wanted: npt.NDArray[Any], keys: npt.NDArray[Any]) -> tuple[Ints, npt
 
 def _any_twice(keys: npt.NDArray[np.uint64]) -> bool:
     """Whether a key comes twice: each takes the place of its first bits, and only who lost it to another is sorted."""
-    rows, slot = np.arange(len(keys), dtype=np.int32), keys >> np.uint64(64 - SLOT_BITS)
-    owner = np.empty(1 << SLOT_BITS, np.int32)
+    rows, slot = np.arange(len(keys), dtype=np.int32), keys >> np.uint64(64 - _SLOT_BITS)
+    owner = np.empty(1 << _SLOT_BITS, np.int32)
     owner[slot] = rows
     lost = np.flatnonzero(owner[slot] != rows)
     in_order = np.sort(keys[lost])

@@ -28,9 +28,9 @@ from llmlab.retrieval.rankings import encode, first_of_pair, id_array, on_cores
 if TYPE_CHECKING:
     import pandas as pd
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-GZIP = b"\x1f\x8b"
-HEAD_BYTES, SCAN_BYTES = 1 << 12, 1 << 19
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_HEAD_BYTES, _SCAN_BYTES = 1 << 12, 1 << 19
 LARGEST_UNPACKED_BYTES = 4 << 30
 
 Bytes = npt.NDArray[np.uint8]
@@ -99,7 +99,7 @@ def _content(path: str | Path) -> Bytes:
     """The bytes of a file, mapped where they lie, or unpacked."""
     try:
         with Path(path).open("rb") as file:  # whose errors say plainly what is wrong
-            if file.read(2) != GZIP:
+            if file.read(2) != _GZIP:
                 is_empty = file.seek(0, 2) == 0
                 return np.empty(0, np.uint8) if is_empty else np.memmap(path, np.uint8, mode="r")
         with gzip.open(path) as packed:
@@ -114,7 +114,7 @@ def _content(path: str | Path) -> Bytes:
 
 
 def _first_line(content: Bytes) -> bytes:
-    return content[:HEAD_BYTES].tobytes().removeprefix(BYTE_ORDER_MARK).split(b"\n", 1)[0]
+    return content[:_HEAD_BYTES].tobytes().removeprefix(_BYTE_ORDER_MARK).split(b"\n", 1)[0]
 
 
 def _read(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
@@ -123,7 +123,7 @@ def _read(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
 
     wanted = ["query_id", "doc_id", kind.number]
     types = {name: pa.large_string() for name in kind.fields} | {kind.number: kind.type}
-    separator = _separator(content[:HEAD_BYTES].tobytes())
+    separator = _separator(content[:_HEAD_BYTES].tobytes())
     more = len(_first_line(content).split()) - len(kind.fields) if kind is RUN else 0
     names = [*kind.fields, *(f"more_{i}" for i in range(more))]
     header = int(kind is BEIR)
@@ -145,7 +145,7 @@ def _read(path: Path, content: Bytes, kind: _Kind) -> pa.Table:
 
 def _separator(head: bytes) -> str | None:
     """The space or tab between the fields of the first line; None where the file begins with neither id nor text."""
-    if not head or head[0] <= 32 or head.startswith(BYTE_ORDER_MARK):
+    if not head or head[0] <= 32 or head.startswith(_BYTE_ORDER_MARK):
         return None
     return "\t" if b"\t" in head.split(b"\n", 1)[0] else " "
 
@@ -156,13 +156,13 @@ def _is_plain(content: Bytes, n_fields: int) -> bool:
     """
 
     def gaps(start: int) -> int | None:
-        chunk = content[start : start + SCAN_BYTES + 1]  # and one byte of the next part, for gaps across the border
+        chunk = content[start : start + _SCAN_BYTES + 1]  # and one byte of the next part, for gaps across the border
         gap = chunk <= 32
         if (gap[1:] & gap[:-1]).any():
             return None
-        return int(np.count_nonzero(gap[:SCAN_BYTES]))
+        return int(np.count_nonzero(gap[:_SCAN_BYTES]))
 
-    gaps_per_part = on_cores(gaps, range(0, len(content), SCAN_BYTES))
+    gaps_per_part = on_cores(gaps, range(0, len(content), _SCAN_BYTES))
     return None not in gaps_per_part and sum(filter(None, gaps_per_part)) == n_fields - (content[-1] > 32)
 
 
@@ -201,7 +201,7 @@ def _with_a_blank(text: bytes, kind: _Kind) -> bytes:
 
 def _numbered(content: Bytes, *, header: bool) -> Iterator[tuple[int, bytes]]:
     """Number and text of every line that has any fields, but for a header's."""
-    lines = content.tobytes().removeprefix(BYTE_ORDER_MARK).split(b"\n")
+    lines = content.tobytes().removeprefix(_BYTE_ORDER_MARK).split(b"\n")
     for line, text in enumerate(lines, start=1):
         if text.strip() and not (header and line == 1):
             yield line, text

@@ -20,7 +20,7 @@ _BRACKETS = re.compile(  # not df[0], x = [a.b], 'x' -> [a.b], [text](link), [te
 )
 _ID = re.compile(r"[^\W_][\w./:#@+-]*")
 _MARK = re.compile(r"\w[./:#@]\w")
-NUMBER, MARKED, DIGITS, HYPHENED, PLAIN = "number", "with a mark", "with digits", "hyphened", "plain word"
+NUMBER, MARKED, DIGITS, _HYPHENED, PLAIN = "number", "with a mark", "with digits", "hyphened", "plain word"
 
 
 def cited_ids(text: str, *, known: tuple[str, ...] = (), corpus: Container[str] = ()) -> tuple[str, ...]:
@@ -71,4 +71,4 @@ def _spelling(part: str) -> str:
         return MARKED
     if any(map(str.isdigit, part)):
         return DIGITS
-    return HYPHENED if "-" in part or "_" in part else PLAIN
+    return _HYPHENED if "-" in part or "_" in part else PLAIN

@@ -24,8 +24,8 @@ from llmlab.scorers.citations import cited_ids
 from llmlab.scorers.refusals import is_refusal
 from llmlab.search.corpus import Document
 
-SUPPORTED_FROM = 0.7  # share of a statement's weight that one document must hold
-LONGEST_SHOWN_CHARS = 120
+_SUPPORTED_FROM = 0.7  # share of a statement's weight that one document must hold
+_LONGEST_SHOWN_CHARS = 120
 Texts: TypeAlias = Iterable[Document] | Mapping[str, str]  # documents as a `Corpus` holds them, or texts by their id
 
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
@@ -43,7 +43,7 @@ _UNKNOWN = re.compile(
 )
 
 
-def grounded(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str = "grounded") -> Scorer:
+def grounded(corpus: Texts, *, supported_from: float = _SUPPORTED_FROM, name: str = "grounded") -> Scorer:
     """Share of the answer's statements that one of the retrieved documents supports.
 
     `corpus` is a `Corpus`, or texts by document id. A statement is a sentence or line; fenced code is none. Documents
@@ -66,13 +66,13 @@ def grounded(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str
         if missing := [doc_id for doc_id in generation.retrieved if doc_id not in known]:
             return Score(value=None, explanation=f"retrieved, but not in corpus {digest[:8]}: {', '.join(missing)}")
         wanting = [text for text in stated if known.support(text, generation.retrieved) < least]
-        shown = "; ".join(repr(text[:LONGEST_SHOWN_CHARS]) for text in wanting)
+        shown = "; ".join(repr(text[:_LONGEST_SHOWN_CHARS]) for text in wanting)
         return Score(value=1 - len(wanting) / len(stated), explanation=f"not supported: {shown}" if wanting else "")
 
     return judge
 
 
-def cites_support(corpus: Texts, *, supported_from: float = SUPPORTED_FROM, name: str = "cites_support") -> Scorer:
+def cites_support(corpus: Texts, *, supported_from: float = _SUPPORTED_FROM, name: str = "cites_support") -> Scorer:
     """Share of the citations `[id]` whose document was retrieved and holds the key terms of the cited statement.
 
     Unscored when nothing is cited (see `cites_source` for whether anything is).
@@ -122,12 +122,12 @@ def statements(text: str, *, with_citations: bool = False) -> list[str]:
             sentences[-1] += f" {led[0]}"
             part = part[led.end() :].lstrip(" .")
             led = _BRACKETED.match(part)
-        if key_terms(_without_citations(part)):
+        if _key_terms(_without_citations(part)):
             sentences.append(part)
     return sentences if with_citations else [_without_citations(part) for part in sentences]
 
 
-def key_terms(text: str) -> frozenset[str]:
+def _key_terms(text: str) -> frozenset[str]:
     """What a statement is recognised by: stemmed words without stop words, numbers, and for other scripts words as
     they stand; where a script has no spaces, pairs of characters.
 
@@ -172,7 +172,7 @@ class _Corpus:
 
     def support(self, statement: str, doc_ids: Sequence[str]) -> float:
         """The largest share of the statement's weight that one document holds; 0 where it lacks a number or name."""
-        asked, exactly = key_terms(statement), _numbers(statement) | frozenset(_CODE_NAME.findall(statement))
+        asked, exactly = _key_terms(statement), _numbers(statement) | frozenset(_CODE_NAME.findall(statement))
         total = sum(map(self._weight, asked))
         return max(
             (sum(map(self._weight, asked & held)) / total for held, stated in self._held(doc_ids) if exactly <= stated),
@@ -186,7 +186,7 @@ class _Corpus:
                 continue
             if own not in self._terms:
                 text = self._texts[own]
-                self._terms[own] = key_terms(text), _numbers(text) | frozenset(_WORD.findall(text))
+                self._terms[own] = _key_terms(text), _numbers(text) | frozenset(_WORD.findall(text))
             yield self._terms[own]
 
     def _weight(self, term: str) -> float:
@@ -195,7 +195,7 @@ class _Corpus:
 
     @cached_property
     def _frequency(self) -> Counter[str]:
-        return Counter(term for text in self._texts.values() for term in key_terms(text))
+        return Counter(term for text in self._texts.values() for term in _key_terms(text))
 
 
 def _without_citations(text: str) -> str:

@@ -23,7 +23,7 @@ from llmlab.golden.cases import Case
 from llmlab.scorers.answers import all_texts, compared, mentions, typed_alike
 from llmlab.scorers.base import Score, Scorer, scorer
 
-MODERATION = "openai/omni-moderation-latest"
+_MODERATION = "openai/omni-moderation-latest"
 TIMEOUT_S = 10.0
 
 _ORDERS = "instructions?|prompts?|rules|guidelines|directives?|directions|commands?|programming|training|restrictions"
@@ -104,7 +104,7 @@ def no_injection_markers(case: Case, generation: Generation) -> Score:
 
 
 def moderated(
-    model: str = MODERATION,
+    model: str = _MODERATION,
     *,
     client: Endpoint | None = None,
     categories: Collection[str] = (),

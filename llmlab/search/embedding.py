@@ -29,9 +29,9 @@ from llmlab.search.retrievers import Hit, best_hits, cut, indexed_text, unit_row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TEXTS_PER_REQUEST = 64
-TEXTS_PER_ROUND = 2_048  # held in memory as stored answers at once
-REQUESTS_AT_ONCE = 8
+_TEXTS_PER_REQUEST = 64
+_TEXTS_PER_ROUND = 2_048  # held in memory as stored answers at once
+_REQUESTS_AT_ONCE = 8
 BYTES_PER_TOKEN = 4  # the rule of thumb, of UTF-8: a letter of another script is nearly a token
 
 
@@ -90,7 +90,7 @@ class Embedder:
         """The texts whose vectors are not stored yet, each once."""
         keys = self._keys(texts)
         with self._opened() as store:
-            stored = {key for part in cut([*keys.values()], TEXTS_PER_ROUND) for key in store.get_many(part)}
+            stored = {key for part in cut([*keys.values()], _TEXTS_PER_ROUND) for key in store.get_many(part)}
         return [text for text, key in keys.items() if key not in stored]
 
     def cost_usd(self, texts: Sequence[str]) -> Decimal | None:
@@ -127,7 +127,7 @@ class Embedder:
 
     def _all(self, texts: Sequence[str], store: CallStore) -> NDArray[np.float32]:
         parts = []
-        for batch in cut(texts, TEXTS_PER_ROUND):
+        for batch in cut(texts, _TEXTS_PER_ROUND):
             keys = self._keys(batch)
             stored = store.get_many(set(keys.values()))
             vectors = {key: _vector(answer) for key, answer in stored.items()}
@@ -140,7 +140,7 @@ class Embedder:
         return unit_rows(_stacked([row for part in parts for row in part], self.model))
 
     async def _asked(self, texts: Sequence[str], store: CallStore) -> list[NDArray[np.float32]]:
-        places = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        places = asyncio.Semaphore(_REQUESTS_AT_ONCE)
 
         async def embedded(batch: Sequence[str]) -> list[NDArray[np.float32]]:
             async with places:
@@ -151,7 +151,7 @@ class Embedder:
             return await asyncio.gather(*(self._kept(text, vector, store) for text, vector in pairs))
 
         try:
-            batches = await asyncio.gather(*map(embedded, cut(texts, TEXTS_PER_REQUEST)))
+            batches = await asyncio.gather(*map(embedded, cut(texts, _TEXTS_PER_REQUEST)))
             return [row for rows in batches for row in rows]
         finally:
             if (close := getattr(self.client, "aclose", None)) is not None:

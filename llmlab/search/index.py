@@ -20,9 +20,9 @@ from llmlab.bundle.bundle import RetrievalConfig
 from llmlab.search.corpus import Chunk, Corpus, chunked
 from llmlab.search.retrievers import Hit, Hybrid, Retriever, bm25, indexed_words, tfidf
 
-BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
-OF_VECTORS = ("embedder", "query_prefix", "document_prefix", "chars")  # a hybrid's options for its vectors
-FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
+_BY_WORDS = frozenset({"bm25", "lsa", "tfidf"})  # these cannot index a text without a Latin letter or digit
+_OF_VECTORS = ("embedder", "query_prefix", "document_prefix", "chars")  # a hybrid's options for its vectors
+_FETCHED_PER_KEPT = 4  # how many more chunks are asked for where some will be dropped as repetitions
 
 _Builder = Callable[[Sequence[Chunk], Mapping[str, Any]], Retriever]
 
@@ -65,7 +65,7 @@ class Index:
         if self.config.distinct_by is None:
             return self.retriever.search(queries, n_hits)
         complete: dict[int, list[Hit]] = {}
-        waiting, depth = list(range(len(queries))), n_hits * FETCHED_PER_KEPT
+        waiting, depth = list(range(len(queries))), n_hits * _FETCHED_PER_KEPT
         # chunks of one document may fill the first hits: queries that lack others are searched again, deeper
         while waiting:
             for place, hits in zip(waiting, self.retriever.search([queries[i] for i in waiting], depth), strict=True):
@@ -73,7 +73,7 @@ class Index:
                 if len(distinct) == n_hits or len(hits) < depth or depth >= len(self.chunks):
                     complete[place] = distinct
             waiting = [place for place in waiting if place not in complete]
-            depth = min(len(self.chunks), depth * FETCHED_PER_KEPT)
+            depth = min(len(self.chunks), depth * _FETCHED_PER_KEPT)
         return [complete[place] for place in range(len(queries))]
 
     def passages(self, hits: Iterable[Hit]) -> str:
@@ -165,9 +165,9 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
     """
     if name not in RETRIEVERS:
         raise ValueError(f"retriever == {name!r}, must be one of {', '.join(sorted(RETRIEVERS))}")
-    if name in BY_WORDS and "embedder" in (options or {}):
+    if name in _BY_WORDS and "embedder" in (options or {}):
         raise ValueError(f"the retriever {name!r} searches by words; drop `embedding`, or use 'embedding' or 'hybrid'")
-    if name in BY_WORDS and not any(indexed_words(chunk) for chunk in chunks):
+    if name in _BY_WORDS and not any(indexed_words(chunk) for chunk in chunks):
         raise ValueError("no chunk has a word to index")
     try:
         return RETRIEVERS[name](chunks, options or {})
@@ -176,8 +176,8 @@ def retriever_for(name: str, chunks: Sequence[Chunk], *, options: Mapping[str, A
 
 
 def _hybrid(chunks: Sequence[Chunk], options: Mapping[str, Any]) -> Retriever:
-    fusion_options = {key: value for key, value in options.items() if key not in ("of", *OF_VECTORS)}
-    embedder = {key: options[key] for key in OF_VECTORS if key in options} if "embedder" in options else {}
+    fusion_options = {key: value for key, value in options.items() if key not in ("of", *_OF_VECTORS)}
+    embedder = {key: options[key] for key in _OF_VECTORS if key in options} if "embedder" in options else {}
     fused = options.get("of", ("bm25", "embedding" if embedder else "lsa"))
     if embedder and "embedding" not in fused:
         raise ValueError(f"`embedding` is set, but the hybrid fuses {', '.join(fused)}; drop it, or add it to `of`")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = "lsa-1"
 KEPT_FROM_CHUNKS = 500  # fewer are computed again in no time
-LARGEST_KEPT_BYTES = 256_000_000
+_LARGEST_KEPT_BYTES = 256_000_000
 MOST_KEPT = 8  # files; the oldest go
 
 
@@ -101,7 +101,7 @@ def _read(path: Path) -> _Space | None:
 
 def _keep(space: _Space, path: Path) -> None:
     """Write the file whole or not at all; where it cannot be written the next process computes it again."""
-    if space.axes.nbytes + space.directions.nbytes > LARGEST_KEPT_BYTES:
+    if space.axes.nbytes + space.directions.nbytes > _LARGEST_KEPT_BYTES:
         return
     ordered = sorted(space.vocabulary, key=space.vocabulary.__getitem__)
     names = np.frombuffer("\n".join(ordered).encode(), dtype=np.uint8)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-BATCH_QUERIES = 128
+_BATCH_QUERIES = 128
 
 
 class Hit(NamedTuple):
@@ -130,7 +130,7 @@ def counted(chunks: tuple[Chunk, ...]) -> Counted:
     return Counted(vocabulary, np.array(ids, np.int32), np.array(ends, np.int64))
 
 
-def cut(texts: Sequence[str], size: int = BATCH_QUERIES) -> Iterator[Sequence[str]]:
+def cut(texts: Sequence[str], size: int = _BATCH_QUERIES) -> Iterator[Sequence[str]]:
     """The texts in their order, at most so many at a time."""
     return (texts[start : start + size] for start in range(0, len(texts), size))
 

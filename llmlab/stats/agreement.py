@@ -36,7 +36,7 @@ from llmlab.stats.estimate import Estimate, mean_estimate, rows_of_cases, wilson
 from llmlab.stats.standard_error import bell_mccaffrey_df, two_sided
 
 FEW_LABELS = 30  # below, a normal interval of kappa is rough, and it is said
-POWERS = {
+_POWERS = {
     "unweighted": 0,
     "linear": 1,
     "quadratic": 2,
@@ -343,12 +343,12 @@ def _groups(clusters: Values | None, scored: NDArray[np.bool_]) -> GroupIndex | 
 
 def _credit(size: int, weights: str) -> FloatArray:
     """What a pair of labels counts as agreement, shape (size, size): 1 for the same."""
-    if weights not in POWERS:
-        raise ValueError(f"weights == {weights!r}, must be one of {list(POWERS)}")
-    if not POWERS[weights]:
+    if weights not in _POWERS:
+        raise ValueError(f"weights == {weights!r}, must be one of {list(_POWERS)}")
+    if not _POWERS[weights]:
         return np.eye(size)
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))) / (size - 1)
-    return np.asarray(1.0 - distance ** POWERS[weights])
+    return np.asarray(1.0 - distance ** _POWERS[weights])
 
 
 def _kappa(shares: FloatArray, credit: FloatArray) -> tuple[float, FloatArray]:

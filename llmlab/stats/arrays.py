@@ -18,7 +18,7 @@ Bounds = tuple[float, float]  # the least and the most that a value can be
 
 ROUNDED_OFF = 1e-12  # of the two numbers: what a few operations on them lose
 MOST_CELLS = 1 << 21  # of the arrays that a chunk of resamples is made of
-ROUNDED_OFF_SCALE = 16 * float(np.finfo(np.float64).eps)  # of the whole scale: what is lost of small ones beside large
+_ROUNDED_OFF_SCALE = 16 * float(np.finfo(np.float64).eps)  # of the whole scale: what is lost of small ones beside large
 
 
 def floats(
@@ -64,7 +64,7 @@ def paired_differences(candidate: npt.ArrayLike, baseline: npt.ArrayLike, *, sca
     differences: FloatArray = b - a
     sizes = np.maximum(np.abs(b), np.abs(a))
     largest = max(float(np.fmax.reduce(sizes, axis=None, initial=0.0)), scale or 0.0)
-    differences[np.abs(differences) <= np.maximum(ROUNDED_OFF * sizes, ROUNDED_OFF_SCALE * largest)] = 0.0
+    differences[np.abs(differences) <= np.maximum(ROUNDED_OFF * sizes, _ROUNDED_OFF_SCALE * largest)] = 0.0
     return differences
 
 

@@ -26,9 +26,9 @@ from llmlab.stats.estimate import Estimate
 from llmlab.stats.standard_error import t_tail, two_sided
 
 STEPS = 50
-NO_NOISE = 1e-9  # a standard error of rounding alone
-SEPARATED = 25.0  # a linear predictor beyond this means fitted probabilities of 0 or 1
-WINNERS = {1: 1, 2: 2, "1": 1, "2": 2, "tie": 0}
+_NO_NOISE = 1e-9  # a standard error of rounding alone
+_SEPARATED = 25.0  # a linear predictor beyond this means fitted probabilities of 0 or 1
+_WINNERS = {1: 1, 2: 2, "1": 1, "2": 2, "tie": 0}
 MISSING = -1
 
 
@@ -63,7 +63,7 @@ def logit_fit(design: ArrayLike, *, outcomes: FloatArray, clusters: GroupIndex |
     beta = np.zeros(x.shape[1])
     for _ in range(STEPS):
         predicted = x @ beta
-        if np.abs(predicted).max() > SEPARATED:
+        if np.abs(predicted).max() > _SEPARATED:
             return "the outcome is settled by the covariates (separation): slopes are infinite"
         fitted = special.expit(predicted)
         information = (x * (fitted * (1 - fitted))[:, None]).T @ x
@@ -392,7 +392,7 @@ def _slope(
     fit = logit_fit(stacked[scored], outcomes=(picks[scored] == 1).astype(float), clusters=groups)
     if isinstance(fit, str):
         return replace(blank, note=fit)
-    if min(fit.se[-1], fit.se[1]) < NO_NOISE:
+    if min(fit.se[-1], fit.se[1]) < _NO_NOISE:
         return replace(blank, note="no pair differs from another, as where every verdict follows the position")
     if fit.alone[-1]:
         return replace(blank, note="it hangs on one item, or on the items of one cluster")
@@ -404,7 +404,7 @@ def _slope(
 
 
 def _verdicts(values: Values, name: str) -> NDArray[np.intp]:
-    return places(values, WINNERS, name=name, rule=", must be 1, 2, 'tie' or missing")
+    return places(values, _WINNERS, name=name, rule=", must be 1, 2, 'tie' or missing")
 
 
 def _gold(gold: Values, n: int) -> NDArray[np.intp]:

@@ -39,11 +39,11 @@ from llmlab.stats.standard_error import StandardError, case_weights, standard_er
 
 Sides = tuple[FloatArray, FloatArray]  # what each case gained, and what it lost; of shares hits and misses
 
-TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
+_TALLIED_ABOVE = 4096  # values: from here on they are counted in as many cells, each at the mean of what it holds
 ENOUGH = 7  # cases, or clusters, that differ on either side: from here on t alone holds what it promises
 FAR = 3.0  # standard errors from the mean, where t alone is to hold
-SMALLEST_TAIL = 1e-12  # of a sum
-ALIKE_CLUSTERS = 2  # clusters that are joined to those seen, as if all cases of one were alike
+_SMALLEST_TAIL = 1e-12  # of a sum
+_ALIKE_CLUSTERS = 2  # clusters that are joined to those seen, as if all cases of one were alike
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -138,7 +138,7 @@ class BoundedMean:
         def excess(quantile: float) -> float:
             return self._reach(t_tail(quantile, self.df)) - reach
 
-        least, most = 1e-3, t_quantile(1 - SMALLEST_TAIL, self.df)
+        least, most = 1e-3, t_quantile(1 - _SMALLEST_TAIL, self.df)
         quantile = least if excess(least) >= 0 else most if excess(most) <= 0 else optimize.brentq(excess, least, most)
         return t_tail(quantile, self.df)
 
@@ -174,8 +174,8 @@ def bounded_mean(
     smallest, largest, room = float(values.min()), float(values.max()), ROUNDING * (high - low)
     if smallest < low - room or largest > high + room:
         raise DataError(f"values from {smallest:g} to {largest:g}, must lie between {low:g} and {high:g}")
-    if values.size > TALLIED_ABOVE and largest > smallest:
-        cells = ((values - smallest) * ((TALLIED_ABOVE - 1) / (largest - smallest))).astype(np.intp)
+    if values.size > _TALLIED_ABOVE and largest > smallest:
+        cells = ((values - smallest) * ((_TALLIED_ABOVE - 1) / (largest - smallest))).astype(np.intp)
         w = np.bincount(cells, weights=weights).astype(np.float64)
         sums, filled = np.bincount(cells, weights=values if weights is None else weights * values), w > 0
         different, w = sums[filled] / w[filled], w[filled]
@@ -237,7 +237,7 @@ def effective_cases(
     if sides is None or min(carriers(side, weights, of_case) for side in sides) < ENOUGH - ROUNDING:
         part = by_cluster / by_cluster.sum()
         seen = n * float(part @ own) / (alike * float(part @ part))
-        effect = (seen * effect + ALIKE_CLUSTERS * alike) / (seen + ALIKE_CLUSTERS)
+        effect = (seen * effect + _ALIKE_CLUSTERS * alike) / (seen + _ALIKE_CLUSTERS)
     return n / max(least, effect)
 
 

@@ -46,9 +46,9 @@ from llmlab.stats.estimate import Estimate, wilson_rate
 from llmlab.stats.standard_error import FEW_DF, case_weights, skew_notes, standard_error, two_sided
 
 FEW_LABELS = 50  # below: Student's t and a cross-fitted lambda
-MANY_DISAGREE = 20  # labels that carry the judge's errors: from here t covers what they say, where these are
+_MANY_DISAGREE = 20  # labels that carry the judge's errors: from here t covers what they say, where these are
 FAR_OFF = 0.2  # so large: their root mean square, in the range of an answer's scores
-RARE = 10  # labels of a kind: with fewer, 95% intervals covered 83 to 93% in simulations
+_RARE = 10  # labels of a kind: with fewer, 95% intervals covered 83 to 93% in simulations
 _FOLDS = 5
 
 
@@ -327,7 +327,7 @@ def _ppi(sample: _Sample, *, bounds: Bounds | None, level: float, what: str) -> 
 def _rare_notes(sample: _Sample, lam: float, what: str) -> tuple[str, ...]:
     """That the labels hold too few of one kind, or residuals too skewed, for the normal or t interval to be right."""
     kinds, counts = np.unique(sample.human, return_counts=True)
-    if what == "mean" and len(kinds) == 2 and counts.min() < RARE:
+    if what == "mean" and len(kinds) == 2 and counts.min() < _RARE:
         few = f"only {counts.min()} of {len(sample.human):,} labels are of the rarer kind"
         return (f"{few}: the interval may be too short; label more cases of it",)
     return skew_notes(sample.human - lam * sample.judged_labelled, sample.label_clusters)
@@ -368,7 +368,7 @@ def _corrected(sample: _Sample, lambdas: FloatArray, *, bounds: Bounds | None, l
 def _many_disagree(sample: _Sample) -> bool:
     """Whether the judge's errors lie on some twenty labels (clusters), so that how often it is wrong was seen."""
     of_case = np.unique(sample.label_clusters, return_inverse=True)[1].astype(np.intp) if sample.clustered else None
-    return carriers(np.abs(sample.human - sample.judged_labelled), sample.weights, of_case) >= MANY_DISAGREE
+    return carriers(np.abs(sample.human - sample.judged_labelled), sample.weights, of_case) >= _MANY_DISAGREE
 
 
 def _far_off(sample: _Sample, bounds: Bounds) -> bool:

@@ -18,11 +18,11 @@ from llmlab.base.numbers import p_text
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray
 
-FEWEST_EXPECTED = 5
+_FEWEST_EXPECTED = 5
 MODERATE, LARGE = 0.10, 0.25  # the usual reading of PSI (Siddiqi 2006, Credit Risk Scorecards)
-SHOWN_BELOW = 0.01  # p: drift is looked for again and again
+_SHOWN_BELOW = 0.01  # p: drift is looked for again and again
 POWER = 0.8
-DRAWS, MOST_DRAWS = 2_000, 100_000  # at a time, and at most: a watch asks for a p of 1e-4
+_DRAWS, _MOST_DRAWS = 2_000, 100_000  # at a time, and at most: a watch asks for a p of 1e-4
 ENOUGH = 50  # draws as far apart as what was seen: more change p little
 
 
@@ -46,7 +46,7 @@ class MixDrift(Shown):
     @property
     def size(self) -> str:
         """How far it moved: small, moderate or large; "" where no move is shown."""
-        if self.p_value is None or self.p_value >= SHOWN_BELOW:
+        if self.p_value is None or self.p_value >= _SHOWN_BELOW:
             return ""
         beyond = self.psi - self.psi_by_chance
         return "large" if beyond >= LARGE else "moderate" if beyond >= MODERATE else "small"
@@ -61,7 +61,7 @@ class MixDrift(Shown):
         """Whether a large move would be shown with 80% power, by the noncentral chi-square test."""
         n_before, n_after = (sum(pair[side] for pair in self.counts.values()) for side in (0, 1))
         df, beyond = len(self.counts) - 1, LARGE / (1 / n_before + 1 / n_after)
-        return df > 0 and bool(special.chndtr(special.chdtri(df, SHOWN_BELOW), df, beyond) <= 1 - POWER)
+        return df > 0 and bool(special.chndtr(special.chdtri(df, _SHOWN_BELOW), df, beyond) <= 1 - POWER)
 
     @property
     def shares(self) -> dict[str, tuple[float, float]]:
@@ -110,7 +110,7 @@ def mix_drift(before: Mapping[str, int], after: Mapping[str, int], *, seed: int 
     expected = sizes * (table.sum(axis=0) / table.sum())
     chi2 = float(_chi2(table, expected))
     p_value, by_chance = float(special.chdtrc(df, chi2)), float(df * (1 / sizes).sum())
-    if df and expected.min() < FEWEST_EXPECTED:
+    if df and expected.min() < _FEWEST_EXPECTED:
         p_value, by_chance = _by_draws(table, expected, seed=seed)
     return MixDrift(
         counts={kind: (int(old), int(new)) for kind, (old, new) in zip(kinds, table.T, strict=True)},
@@ -128,11 +128,11 @@ def _by_draws(table: NDArray[np.intp], expected: FloatArray, *, seed: int) -> tu
     """
     rng, seen, totals = np.random.default_rng(seed), _chi2(table, expected) * (1 - 1e-9), table.sum(axis=0)
     as_far, drawn, by_chance = 0, 0, 0.0
-    while as_far < ENOUGH and drawn < MOST_DRAWS:
-        after = rng.multivariate_hypergeometric(totals, table[1].sum(), size=DRAWS, method="marginals")
+    while as_far < ENOUGH and drawn < _MOST_DRAWS:
+        after = rng.multivariate_hypergeometric(totals, table[1].sum(), size=_DRAWS, method="marginals")
         both = np.stack([totals - after, after])
         by_chance = by_chance if drawn else float(_psi(both).mean())
-        as_far, drawn = as_far + int((_chi2(both, expected[:, None]) >= seen).sum()), drawn + DRAWS
+        as_far, drawn = as_far + int((_chi2(both, expected[:, None]) >= seen).sum()), drawn + _DRAWS
     return (as_far + 1) / (drawn + 1), by_chance
 
 

@@ -26,10 +26,10 @@ from llmlab.stats.estimate import Estimate
 from llmlab.stats.paired import PairedDifference, mean_difference
 from llmlab.stats.standard_error import StandardError, case_weights, standard_error, two_sided
 
-OF_SUMS = "of sums, log ratio by the delta method"
-LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
-LEAST_CLUSTERS = 10
-TERM = re.compile(r"C\((\w+), _centred\[.\w+.\]\)\[custom(\d+)\]")
+_OF_SUMS = "of sums, log ratio by the delta method"
+_LEAST_BEYOND = 10  # rows beyond the quantile, per arm; with fewer the bootstrap of a quantile is fiction
+_LEAST_CLUSTERS = 10
+_TERM = re.compile(r"C\((\w+), _centred\[.\w+.\]\)\[custom(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def ratio_of_sums(
     """
     x, y = _pair(numerator, denominator)
     w = _weights(weights, x.size)
-    method = f"ratio {OF_SUMS}"
+    method = f"ratio {_OF_SUMS}"
     blank = Estimate(value=None, level=open_unit(level, "level"), n=x.size, n_attempted=x.size, method=method)
     if not y.any():
         return replace(blank, notes=("the denominators add up to 0 (no success): the ratio is undefined",))
@@ -159,7 +159,7 @@ def ratio_change(
     w = _weights(weights, x_a.size)
     error = standard_error(_linearised(x_b, y_b, w) - _linearised(x_a, y_a, w), clusters, weights=w)
     change = _ratio(x_b, y_b, w) / _ratio(x_a, y_a, w)
-    return _exp_interval(change, error, level=level, method=f"ratio of two paired ratios {OF_SUMS}")
+    return _exp_interval(change, error, level=level, method=f"ratio of two paired ratios {_OF_SUMS}")
 
 
 def _pair(numerator: ArrayLike, denominator: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -203,8 +203,8 @@ def quantile(values: ArrayLike, *, q: float, weights: ArrayLike | None = None) -
     """
     x = np.asarray(values, dtype=np.float64)
     beyond = min(open_unit(q, "q"), 1 - q)
-    if int(x.size * beyond + 1e-9) < LEAST_BEYOND:
-        raise DataError(f"{int(np.ceil(LEAST_BEYOND / beyond - 1e-9)):,} answers are needed, there are {x.size:,}")
+    if int(x.size * beyond + 1e-9) < _LEAST_BEYOND:
+        raise DataError(f"{int(np.ceil(_LEAST_BEYOND / beyond - 1e-9)):,} answers are needed, there are {x.size:,}")
     value = float(_weighted_quantiles(x, _weights(weights, x.size)[None], q)[0])
     if math.isinf(value):
         raise DataError(f"more than {1 - q:.2g} of the answers are lost")
@@ -239,8 +239,8 @@ def quantile_difference(
     value = quantile(b, q=q, weights=weights) - quantile(a, q=q, weights=weights)
     codes = np.arange(a.size) if clusters is None else cluster_codes(clusters, n=a.size)
     n_clusters, of_row = int(codes.max()) + 1, _weights(weights, a.size)
-    if n_clusters < LEAST_CLUSTERS:
-        raise DataError(f"{n_clusters} clusters, at least {LEAST_CLUSTERS} are needed to resample them")
+    if n_clusters < _LEAST_CLUSTERS:
+        raise DataError(f"{n_clusters} clusters, at least {_LEAST_CLUSTERS} are needed to resample them")
     tail = (1 - open_unit(level, "level")) / 2
 
     def of_both(counts: FloatArray) -> FloatArray:
@@ -341,7 +341,7 @@ def factor_effects(
     effects = []
     adjusted = zip(holm([d.p_value for d in differences]), holm(worst), strict=True)
     for name, d, (p, p_at_worst) in zip(names[1:], differences, adjusted, strict=True):
-        parts = [(factor, int(i)) for factor, i in TERM.findall(name)]
+        parts = [(factor, int(i)) for factor, i in _TERM.findall(name)]
         effects.append(
             Effect(
                 term=tuple((factor, levels[factor][i + 1]) for factor, i in parts),

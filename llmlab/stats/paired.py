@@ -50,8 +50,8 @@ from llmlab.stats.standard_error import (
     two_sided,
 )
 
-ENOUGH_FOR_T = 10  # cases: with fewer the degrees of freedom say it
-FEW_CARRY = 3  # cases: normal and gamma differences seldom come so uneven; of lognormal ones `skew_notes` says it
+_ENOUGH_FOR_T = 10  # cases: with fewer the degrees of freedom say it
+_FEW_CARRY = 3  # cases: normal and gamma differences seldom come so uneven; of lognormal ones `skew_notes` says it
 FAR_OFF = "one to three far-off cases make most of the variation: t may be too sure of the mean"
 
 
@@ -188,7 +188,7 @@ def mean_difference(
     return _with_signs(mean, units if clusters is None else cluster_sums(units, cluster_codes(clusters, n=d.size)))
 
 
-def sign_flips(units: FloatArray) -> float:
+def _sign_flips(units: FloatArray) -> float:
     """The share of all patterns of signs in which the units, shape (n,), sum as far from 0 on their side as here.
 
     Under "no difference" the two arms of a case may be swapped, or those of a whole cluster, which flips its sign. One
@@ -252,10 +252,10 @@ def _mean(
     of_case = None if clusters is None else cluster_codes(clusters, n=d.size)
     if bounds is not None:
         return _with_bounds(by_t, d, of_case, w, bounds)
-    if error.se == 0 or d.size < ENOUGH_FOR_T:
+    if error.se == 0 or d.size < _ENOUGH_FOR_T:
         return by_t
     off = d - by_t.value
-    few = carriers(off, w, of_case) < FEW_CARRY
+    few = carriers(off, w, of_case) < _FEW_CARRY
     notes = (FAR_OFF,) if few else skew_notes(off if w is None else w * off, of_case)
     return replace(by_t, notes=(*by_t.notes, *notes))
 
@@ -264,7 +264,7 @@ def _with_signs(mean: PairedDifference, units: FloatArray) -> PairedDifference:
     differ = int(np.count_nonzero(np.abs(units) > 1e-12 * np.abs(units).max()))
     if mean.value == 0 or not 0 < differ < ENOUGH:
         return mean
-    signs = sign_flips(units)
+    signs = _sign_flips(units)
     both = replace(mean, signs=signs, p_value=max(mean.p_value, min(1.0, 2 * signs)))
     low, high = both.ends(mean.level)
     return replace(both, low=low, high=high, method=mean.method.replace("t test", "t test and signs"))

@@ -33,10 +33,10 @@ from llmlab.stats.paired import PairedDifference, tables_above
 from llmlab.stats.standard_error import TOO_FEW_DF
 
 POWER = 0.8  # what "would show" and "would settle" promise
-MORE_REPEATS = 5  # of each case, that are offered instead of more cases
+_MORE_REPEATS = 5  # of each case, that are offered instead of more cases
 SAVED_AT_LEAST = 0.2  # share of the cases that repeats must save to be offered
-MOST_CASES = 1e12
-MOST_TABLES = 20_000  # of gains and losses that are summed up; beyond, so many cases differ that t's power is theirs
+_MOST_CASES = 1e12
+_MOST_TABLES = 20_000  # of gains and losses that are summed up; beyond, so many cases differ that t's power is theirs
 _NODES, _WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
 
 
@@ -275,7 +275,7 @@ def more_repeats(asked: float) -> tuple[int, int]:
     ((5, 2), (8, 4))
     """
     now = max(1, round(asked))
-    return max(MORE_REPEATS, 2 * now), now
+    return max(_MORE_REPEATS, 2 * now), now
 
 
 @functools.lru_cache(maxsize=64)  # a search asks for one number of cases at many distances
@@ -290,7 +290,7 @@ def _of_tables(n: int, up: float, down: float, bound: float, tail: float, least:
     if n - 1 < TOO_FEW_DF:
         return 0.0
     gains, losses = _likely_counts(n, up), _likely_counts(n, down)
-    if len(gains) * len(losses) > MOST_TABLES:
+    if len(gains) * len(losses) > _MOST_TABLES:
         return None
     gained, lost = (counts.ravel() for counts in np.meshgrid(gains, losses))
     possible = gained + lost <= n
@@ -378,6 +378,6 @@ def _solved(excess: Callable[[float], float], *, start: float) -> float:
     high = max(2 * start, 1.0)
     while excess(high) < 0:
         high *= 2
-        if high > MOST_CASES:
-            raise DataError(f"more than {MOST_CASES:.0e} cases would be needed: nothing that can be planned")
+        if high > _MOST_CASES:
+            raise DataError(f"more than {_MOST_CASES:.0e} cases would be needed: nothing that can be planned")
     return float(optimize.brentq(excess, start, high, xtol=1e-9, rtol=1e-12))

@@ -18,8 +18,8 @@ from llmlab.base.numbers import ROUNDING, Interval, number
 from llmlab.display.shown import Shown
 from llmlab.stats.arrays import FloatArray, Values, floats, open_unit
 
-SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
-Z_OF_80_PERCENT = 0.84
+_SRM_ALPHA = 0.001  # a split that fails at this level blocks every verdict on it
+_Z_OF_80_PERCENT = 0.84
 FEWEST_UNITS = 50  # per arm, below which the asymptotic sequence says nothing
 
 
@@ -142,7 +142,7 @@ def units_to_settle(sequence: ConfidenceSequence, *, margin: float, planned_unit
     spread2 = half2 / _radius2(sequence.n, sequence.level, planned_units) * sequence.n  # variance times units
     units = float(sequence.n)
     while units < 1e9:
-        reach = math.sqrt(_radius2(units, sequence.level, planned_units)) + Z_OF_80_PERCENT
+        reach = math.sqrt(_radius2(units, sequence.level, planned_units)) + _Z_OF_80_PERCENT
         if math.sqrt(spread2 / units) * reach <= margin:
             return units
         units *= 1.02
@@ -236,7 +236,7 @@ def _split_result(seen: FloatArray, expected: FloatArray, p: float | None, metho
         counts=tuple(map(int, seen)),
         expected=tuple(map(float, expected)),
         p_value=p,
-        blocks=p is not None and p < SRM_ALPHA,
+        blocks=p is not None and p < _SRM_ALPHA,
         method=method,
         note=note,
     )

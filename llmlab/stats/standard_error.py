@@ -23,7 +23,7 @@ FEW_DF = 10.0  # below: the interval is honest on average but leans on near-norm
 TOO_FEW_DF = 4.0  # below: a verdict should not rest on it
 # Skewness of the mean from which it is said. Of 100 lognormal values of sigma 1.5 (t covers 84%) it says so in 83% of
 # draws, of sigma 1 (92%) in 46%, of 100 exponential ones (95%) in 3%, of normal ones in none.
-SKEWED_FROM = 0.3
+_SKEWED_FROM = 0.3
 FLAT = 1e-10  # a standard error below this share of the largest value is rounding
 
 
@@ -53,7 +53,7 @@ def effective_size(weights: ArrayLike) -> float:
     return float(w.sum() ** 2 / (w @ w))
 
 
-def weighted_cr2(residuals: FloatArray, weights: FloatArray, of_case: GroupIndex) -> tuple[float, float]:
+def _weighted_cr2(residuals: FloatArray, weights: FloatArray, of_case: GroupIndex) -> tuple[float, float]:
     """Variance of sum(w residual) and degrees of freedom, from residuals of the weighted mean, shape (n,).
 
     CR2 of weighted least squares with an intercept alone and an identity working model: cluster c has the score
@@ -122,7 +122,7 @@ def standard_error(
 
     With S_c the sum of residuals in cluster c of n_c cases, CR2 is sqrt(sum_c S_c^2 / (1 - n_c/n)) / n (Bell and
     McCaffrey 2002; Pustejovsky and Tipton 2018 for the intercept-only model) with their degrees of freedom. Without
-    `clusters` it is sd / sqrt(n), n - 1; with `weights` that differ that of sum(w x) / sum(w), see `weighted_cr2`.
+    `clusters` it is sd / sqrt(n), n - 1; with `weights` that differ that of sum(w x) / sum(w), see `_weighted_cr2`.
 
     Raises DataError below two cases or clusters, for NaN or infinity, and for weights that are not above 0.
 
@@ -140,7 +140,7 @@ def standard_error(
         raise DataError(f"all {n} cases are in one cluster: no standard error without a second independent one")
     residuals = x - np.average(x, weights=w)
     if w is not None:
-        variance, df = weighted_cr2(residuals / scale, w, np.arange(n) if of_case is None else of_case)
+        variance, df = _weighted_cr2(residuals / scale, w, np.arange(n) if of_case is None else of_case)
     else:
         scores = (residuals if of_case is None else cluster_sums(residuals, of_case)) / scale
         variance, df = float(np.sum(scores**2 / (1 - sizes / n))), bell_mccaffrey_df(sizes)
@@ -191,7 +191,7 @@ def skew_notes(values: ArrayLike, clusters: ArrayLike | None = None) -> tuple[st
     if d.size < 3 or variance <= FLAT**2:
         return ()
     skewness = abs(float(((d / variance**0.5) ** 3).mean())) / d.size**0.5
-    if skewness <= SKEWED_FROM:
+    if skewness <= _SKEWED_FROM:
         return ()
     few = "cases" if clusters is None else "clusters"
     return (f"very skewed: a few {few} carry the estimate, and the interval may be too short on their side",)

@@ -28,7 +28,7 @@ from llmlab.tracking.store import Store, open_store, reported
 
 CASES_FILE = "cases.parquet"
 LOOK_TAG = "look."  # of a run: look.RESULTS.POLICY.BUNDLE, of its experiment: look.NUMBER.RESULTS.POLICY.BUNDLE
-LONGEST_TAG_CHARS = 4_900  # of an experiment; a run's may be longer
+_LONGEST_TAG_CHARS = 4_900  # of an experiment; a run's may be longer
 
 
 def keep_look(store: Store, run_id: str, look: Look) -> None:
@@ -39,7 +39,7 @@ def keep_look(store: Store, run_id: str, look: Look) -> None:
     experiment = store.client.get_experiment(run.info.experiment_id)
     number = 1 + max(_numbers(experiment), default=0)
     text = json.dumps(look.to_record())
-    short = text if len(text) <= LONGEST_TAG_CHARS else json.dumps(replace(look, beside="", tried="").to_record())
+    short = text if len(text) <= _LONGEST_TAG_CHARS else json.dumps(replace(look, beside="", tried="").to_record())
     # in this order: after a write that failed, the run's tag alone would say that the look is in both places
     store.client.set_experiment_tag(experiment.experiment_id, f"{LOOK_TAG}{number}.{key}", short)
     store.client.set_tag(run_id, f"{LOOK_TAG}{key}", text)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_S = 5.0  # a dead server or a held lock is reported after this long
 SILENCE_S = 8.0  # and a store that says nothing after this long, whatever was asked
 TRANSFER_S = 120.0  # files may take longer
-ELSE_LOCAL = "unset MLFLOW_TRACKING_URI to work on the local store"
+_ELSE_LOCAL = "unset MLFLOW_TRACKING_URI to work on the local store"
 _ERRORS = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
 _silent_since: dict[str, float] = {}  # by address: `time.monotonic()` when it was asked what it has not answered
 Answer = TypeVar("Answer")
@@ -85,7 +85,7 @@ def check_artifacts(uri: str) -> None:
     except store_errors() as error:
         raise StoreError(f"{failure} ({plain(scrub(str(error)), 200)})") from error
     if status not in (200, 401, 403, 404, 501, 503):  # 503: clients write their artifacts elsewhere by themselves
-        raise StoreError(f"{failure} (status {status}); mend its --artifacts-destination, or {ELSE_LOCAL}")
+        raise StoreError(f"{failure} (status {status}); mend its --artifacts-destination, or {_ELSE_LOCAL}")
 
 
 def with_driver(uri: str) -> str:
@@ -189,11 +189,11 @@ def _check_server(uri: str) -> None:
         if error.code in (401, 403):
             return  # something answers; whether it lets us in, MLflow's own call will say
         failure = f"the MLflow server {shown} answers with status {error.code}"
-        raise StoreError(f"{failure}; mend it, or {ELSE_LOCAL}") from None
+        raise StoreError(f"{failure}; mend it, or {_ELSE_LOCAL}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = plain(str(getattr(error, "reason", error)))
         failure = f"the MLflow server {shown} does not answer ({reason})"
-        raise StoreError(f"{failure}; start it, or {ELSE_LOCAL}") from error
+        raise StoreError(f"{failure}; start it, or {_ELSE_LOCAL}") from error
     if b"<" in body:
         raise StoreError(f"{shown} answers with a web page, not as an MLflow server does; name another address")
 
@@ -218,7 +218,7 @@ def _check_database(uri: str) -> None:
         raise StoreError(f"the driver for {shown} is not installed ({error}); install it") from None
     except (SQLAlchemyError, OSError) as error:
         first = plain(scrub(str(error).partition("\n")[0]), 200)
-        raise StoreError(f"the database {shown} does not answer ({first}); start it, or {ELSE_LOCAL}") from error
+        raise StoreError(f"the database {shown} does not answer ({first}); start it, or {_ELSE_LOCAL}") from error
 
 
 def _put_probe(uri: str) -> int:

@@ -43,10 +43,10 @@ from llmlab.tracking.spool import Decided, Entry, Picture, drawn
 from llmlab.tracking.store import COMPLETION_TAG, NOTEBOOK, NOTEBOOK_RUN_ID, Status, Store, link, open_store, reported
 
 LONGEST_PARAM_CHARS = 250  # MLflow cuts at 6,000 without an error; the bundle artifact holds everything
-LONGEST_CELL_CHARS = 2_000
-MOST_TABLE_ROWS = 2_000
+_LONGEST_CELL_CHARS = 2_000
+_MOST_TABLE_ROWS = 2_000
 TABLE_FILE = "cases.json"
-COMPARISON_FILE = "comparison.html"
+_COMPARISON_FILE = "comparison.html"
 _STATUS: dict[str, Status] = {"complete": "FINISHED", "partial": "KILLED", "FAILED": "FAILED"}
 DESCRIPTION = "mlflow.note.content"  # shown above a run, as Markdown
 MEASURED_TAG = "measured_by"
@@ -299,7 +299,7 @@ def _write_artifacts(folder: Path, variant: str, page: Page) -> None:
     part.to_parquet(folder / CASES_FILE)
     (folder / TABLE_FILE).write_text(_case_table(part), encoding="utf-8")
     if page.comparison is not None:
-        (folder / COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
+        (folder / _COMPARISON_FILE).write_text(scrub(page.comparison._repr_html_()), encoding="utf-8")
 
 
 def _case_table(part: Results) -> str:
@@ -307,8 +307,8 @@ def _case_table(part: Results) -> str:
     import pandas as pd  # heavy; whoever logs nothing does without
 
     columns = ["case_id", "repeat", "status", "text", *part.metrics, "retrieved", "latency_s", "cost_usd", "error"]
-    rows = pd.DataFrame(list(islice(part.answers(*columns), MOST_TABLE_ROWS)), columns=columns)
-    shown = rows.assign(text=rows["text"].str.slice(0, LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
+    rows = pd.DataFrame(list(islice(part.answers(*columns), _MOST_TABLE_ROWS)), columns=columns)
+    shown = rows.assign(text=rows["text"].str.slice(0, _LONGEST_CELL_CHARS), retrieved=rows["retrieved"].map(" ".join))
     if part.golden is not None:
         inputs = {case.id: short_media(json.dumps(dict(case.inputs), ensure_ascii=False)) for case in part.golden}
         shown.insert(1, "inputs", scrub_frame(shown["case_id"].map(inputs).to_frame("inputs"))["inputs"])

@@ -46,9 +46,9 @@ COMPLETION_TAG = "llmlab.logged"  # "whole" once everything of a run has been wr
 NOTEBOOK_RUN_ID = "LLMLAB_NOTEBOOK_RUN_ID"  # environment of a notebook's kernel: the MLflow run that stands for it
 NOTEBOOK = "LLMLAB_NOTEBOOK"  # and the notebook's path, as reports name it
 UI_PORT = 5000  # where `llmlab ui` shows a local store, if nothing else is said
-UI_FILE = "ui.json"  # in mlruns/, while it runs
-MIGRATION_TIMEOUT_S = 120.0
-CHATTER = "mlflow.store.db.utils"  # MLflow's logger of its database
+_UI_FILE = "ui.json"  # in mlruns/, while it runs
+_MIGRATION_TIMEOUT_S = 120.0
+_CHATTER = "mlflow.store.db.utils"  # MLflow's logger of its database
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -201,7 +201,7 @@ class Store(Shown):
 
         On a local store it opens once `llmlab ui` runs.
         """
-        base = without_password(self.uri).rstrip("/") if self.uri.startswith("http") else ui_address()
+        base = without_password(self.uri).rstrip("/") if self.uri.startswith("http") else _ui_address()
         if not experiment_id:
             return base
         search = f"&searchFilter={quote(query, safe='')}" if query else ""
@@ -362,8 +362,8 @@ def client_of(uri: str, registry_uri: str) -> MlflowClient:
 
         client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri)
         if not registry_uri.startswith(("http", "databricks")):  # the registry opens the same tables a second time
-            patient(registry_uri, client, longest_s=MIGRATION_TIMEOUT_S).search_registered_models(max_results=1)
-    logging.getLogger(CHATTER).setLevel(logging.CRITICAL)  # it prints the traceback of each error that it raises
+            patient(registry_uri, client, longest_s=_MIGRATION_TIMEOUT_S).search_registered_models(max_results=1)
+    logging.getLogger(_CHATTER).setLevel(logging.CRITICAL)  # it prints the traceback of each error that it raises
     return patient(registry_uri, client)
 
 
@@ -375,15 +375,15 @@ def _migration_lock(path: Path | None) -> Iterator[None]:
         return
     import filelock
 
-    chatter = logging.getLogger(CHATTER)
+    chatter = logging.getLogger(_CHATTER)
     level = chatter.level
     try:
-        with filelock.FileLock(path.with_name(path.name + ".lock"), timeout=MIGRATION_TIMEOUT_S), _made_whole(path):
+        with filelock.FileLock(path.with_name(path.name + ".lock"), timeout=_MIGRATION_TIMEOUT_S), _made_whole(path):
             chatter.setLevel(logging.WARNING)
             yield
     except filelock.Timeout:
         raise StoreError(
-            f"another process has been migrating {path} for {MIGRATION_TIMEOUT_S:.0f} s; see what holds {path}.lock"
+            f"another process has been migrating {path} for {_MIGRATION_TIMEOUT_S:.0f} s; see what holds {path}.lock"
         ) from None
     finally:
         chatter.setLevel(level)
@@ -413,10 +413,10 @@ def _holds_anything(path: Path) -> bool:
     return any(rows)
 
 
-def ui_address() -> str:
+def _ui_address() -> str:
     """Where `llmlab ui` of this project shows a local store: on the port that it runs on, else on its usual one."""
     try:
-        shown = json.loads((runs_folder() / UI_FILE).read_text(encoding="utf-8"))
+        shown = json.loads((runs_folder() / _UI_FILE).read_text(encoding="utf-8"))
         port = int(shown["port"]) if _is_alive(shown) else UI_PORT
     except (OSError, ValueError, KeyError, TypeError):  # it does not run
         port = UI_PORT
@@ -426,7 +426,7 @@ def ui_address() -> str:
 @contextmanager
 def ui_runs(port: int) -> Iterator[None]:
     """Links of this project name this port meanwhile."""
-    file = runs_folder() / UI_FILE
+    file = runs_folder() / _UI_FILE
     file.write_text(json.dumps({**_process_tags(), "port": port}), encoding="utf-8")
     try:
         yield
@@ -440,7 +440,7 @@ def link(url: str) -> str:
     >>> link("https://mlflow.example.org/#/models/a")
     'https://mlflow.example.org/#/models/a'
     """
-    return f"{url} (while `llmlab ui` runs)" if url.startswith(f"{ui_address()}/") else url
+    return f"{url} (while `llmlab ui` runs)" if url.startswith(f"{_ui_address()}/") else url
 
 
 @cache

@@ -29,9 +29,9 @@ from llmlab.watch.policy import DAY, PAGES, WEEK, WatchPolicy
 from llmlab.watch.readings import MOST_ROWS, Reading, State
 from llmlab.watch.windows import Requests, Traffic, question_of
 
-BINS = 10  # of a number: tenths of the days before
-SHARE_UP = 0.02  # of units: what a new topic must bring
-UNLIKE = 0.10  # of golden questions are less like those of other clusters than what counts as none of them
+_BINS = 10  # of a number: tenths of the days before
+_SHARE_UP = 0.02  # of units: what a new topic must bring
+_UNLIKE = 0.10  # of golden questions are less like those of other clusters than what counts as none of them
 NEIGHBOURS = 20
 _WINDOW = "2 days"  # what is read, and named so in a series whether it can be read or not
 _NEW, _KNOWN = "like no golden question", "known"
@@ -89,7 +89,7 @@ class Topics:
             own = case.cluster or case.id
             others = (score for name, score in hits if (self.golden.by_id[name].cluster or name) != own)
             likes.append(next(others, 0.0) * self._known(text, without=own))
-        return float(np.quantile(likes, UNLIKE))
+        return float(np.quantile(likes, _UNLIKE))
 
     def _topic(self, text: str, hits: Sequence[tuple[str, float]]) -> str:
         if not hits or hits[0][1] * self._known(text) < self._least:
@@ -117,7 +117,7 @@ class _Moved:
         """Whether its size lies beyond chance."""
         if self.column == "new_topic":
             old, new = self.mix.shares.get(_NEW, (0.0, 0.0))
-            return new - old >= SHARE_UP
+            return new - old >= _SHARE_UP
         return self.mix.psi - self.mix.psi_by_chance >= MODERATE
 
     def told(self) -> str:
@@ -219,7 +219,7 @@ def _moved(name: str, days: _Days, values: Values) -> _Moved | None:
         if not before.size or not now.size:
             return None
         medians = (float(np.median(before)), float(np.median(now)))
-        edges = np.unique(np.quantile(before, np.arange(1, BINS) / BINS))
+        edges = np.unique(np.quantile(before, np.arange(1, _BINS) / _BINS))
         old, new = (Counter(map(str, np.searchsorted(edges, x, side="left"))) for x in (before, now))
     else:
         old, new = Counter(kind for day in earlier for kind in day), Counter(now)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-TEXTS_AT_MOST = 20_000
+_TEXTS_AT_MOST = 20_000
 _OWN = {
     "quality": Metric(name="quality", higher_is_better=True),
     "injection_markers": Metric(name="injection_markers", low=0.0, high=1.0, higher_is_better=False),
@@ -61,9 +61,9 @@ class Requests:
 
     def thinned(self) -> Requests:
         """At most 20,000 of them, evenly over time."""
-        if len(self) <= TEXTS_AT_MOST:
+        if len(self) <= _TEXTS_AT_MOST:
             return self
-        positions = np.linspace(0, len(self) - 1, TEXTS_AT_MOST).astype(np.intp)
+        positions = np.linspace(0, len(self) - 1, _TEXTS_AT_MOST).astype(np.intp)
         return Requests(rows=self.rows.iloc[positions])
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> Requests:

@@ -18,8 +18,8 @@ from llmlab.widgets.filter import FLIPS, ORDERS, choices, matching
 from llmlab.widgets.parts import beside, button, column, field, row
 
 ANY = "any"
-LISTED = 200  # cases in the list at once, around the one that is shown
-STATIC_ROWS = 25
+_LISTED = 200  # cases in the list at once, around the one that is shown
+_STATIC_ROWS = 25
 
 _filter_field = partial(field, width="270px")
 
@@ -159,8 +159,8 @@ class Explorer:
 
     def _fill_list(self) -> None:
         """The cases around the one that is shown; the list is renewed only where it has to be."""
-        first = max(0, min(self.at - LISTED // 2, len(self.matches) - LISTED)) if len(self.matches) > LISTED else 0
-        listed, questions = self.matches[first : first + LISTED], self._results.questions
+        first = max(0, min(self.at - _LISTED // 2, len(self.matches) - _LISTED)) if len(self.matches) > _LISTED else 0
+        listed, questions = self.matches[first : first + _LISTED], self._results.questions
         options = [(plain(f"{case_id}  {questions.get(case_id, '')}"), first + i) for i, case_id in enumerate(listed)]
         self._filling = True
         if tuple(options) != tuple(self.list.options):
@@ -183,7 +183,7 @@ class Explorer:
         """The same content where no widget lives: what matches, and the case that is shown."""
         questions = self._results.questions
         rows = [{"case": case_id, "question": questions.get(case_id, "")} for case_id in self.matches]
-        shown = [self.case, html_table(rows, most_rows=STATIC_ROWS)] if rows else []
+        shown = [self.case, html_table(rows, most_rows=_STATIC_ROWS)] if rows else []
         about = "Where widgets live, as in JupyterLab, this is a form that filters and steps through the cases."
         return html_of(f"{self._sentence()}.", *shown, about)
 

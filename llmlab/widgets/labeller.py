@@ -28,7 +28,7 @@ from llmlab.production.harvest import Harvest
 from llmlab.results.results import Results
 from llmlab.widgets.parts import beside, button, column, row
 
-OPENERS = {"pointwise": label_grades, "pairwise": label_preferences}
+_OPENERS = {"pointwise": label_grades, "pairwise": label_preferences}
 READ_S = 0.4  # nobody has read an answer sooner: the second click of two, or a held key, was meant for the one before
 SIDES: dict[Any, str] = {"left": "the left answer is better", "right": "the right answer is better", "tie": "a tie"}
 
@@ -73,7 +73,7 @@ class Labeller:
             results = results.results
         self._results, self._pressed_s = results, -math.inf
         path, labeller = path or runs_folder() / f"labels_{self._rubric.name}.jsonl", labeller or who()
-        self.session: Session = OPENERS[kind](
+        self.session: Session = _OPENERS[kind](
             results, chosen, rubric=self._rubric, path=path, labeller=labeller, seed=seed, base=base
         )
         self._make()

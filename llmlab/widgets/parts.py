@@ -17,8 +17,8 @@ from traitlets import Int
 from llmlab.display.page import html_of
 from llmlab.display.shown import Shown
 
-LABEL_PX = 92
-SETTLES_S = 0.2
+_LABEL_PX = 92
+_SETTLES_S = 0.2
 
 
 class Report:
@@ -41,7 +41,7 @@ class Report:
 
 def field(kind: Any, label: str, *, width: str = "290px", **options: Any) -> Any:
     """An input of ipywidgets' kind (`Text`, `Dropdown`, ...) behind its label."""
-    look = {"style": {"description_width": f"{LABEL_PX}px"}, "layout": w.Layout(width=width)}
+    look = {"style": {"description_width": f"{_LABEL_PX}px"}, "layout": w.Layout(width=width)}
     return kind(description=label, **look, **options)
 
 
@@ -90,7 +90,7 @@ def button(label: str, do: Callable[[], None], *, style: str = "", tooltip: str 
 
 def indented(widget: Any) -> Any:
     """The widget moved to where the fields begin, right of their labels."""
-    widget.layout.margin = f"2px 2px 2px {LABEL_PX + 8}px"
+    widget.layout.margin = f"2px 2px 2px {_LABEL_PX + 8}px"
     widget.layout.width = "auto"
     return widget
 
@@ -107,9 +107,9 @@ def when_settled(do: Callable[[], None], *, seen: Callable[[], object]) -> None:
         if now == before:
             do()
         else:
-            loop.call_later(SETTLES_S, look, now)
+            loop.call_later(_SETTLES_S, look, now)
 
-    loop.call_later(SETTLES_S, look, seen())
+    loop.call_later(_SETTLES_S, look, seen())
     return None
 
 

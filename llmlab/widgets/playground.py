@@ -24,7 +24,7 @@ from llmlab.clients.base import Client
 from llmlab.display.html import Html, html_note, html_table
 from llmlab.display.page import html_of, html_widget
 from llmlab.engine.call_setup import CallSetup
-from llmlab.engine.editing import PromptCheck, check_prompt, edited, next_version, save_next
+from llmlab.engine.editing import PromptCheck, check_prompt, next_version, save_next
 from llmlab.engine.progress import Progress
 from llmlab.engine.tries import Tries, failing_cases, sample_cases, try_out
 from llmlab.experiment.folder import Experiment
@@ -45,8 +45,8 @@ from llmlab.widgets.parts import (
     when_settled,
 )
 
-RANDOM, TAG, FAILING = "random cases", "cases with a tag", "failing cases"
-CONCURRENCY = 16  # a sample is small, and somebody waits
+_RANDOM, TAG, _FAILING = "random cases", "cases with a tag", "failing cases"
+_CONCURRENCY = 16  # a sample is small, and somebody waits
 
 
 class Playground:
@@ -96,7 +96,7 @@ class Playground:
         self._scorers = as_scorers(scorers or (mentions_expected,))
         self._thread = threading.Thread()
         self._report, self._stop, self._busy, self._failed = Report(), threading.Event(), False, False
-        options = {"concurrency": CONCURRENCY, **options, "progress": self._tell, "stop": self._stop}
+        options = {"concurrency": _CONCURRENCY, **options, "progress": self._tell, "stop": self._stop}
         self._setup = CallSetup(client=client, **options)
         self._make_fields(size, seed)
         self._make_buttons()
@@ -112,7 +112,7 @@ class Playground:
         if before.sampling.max_completion_tokens is not None and "max_tokens" in changes:
             changes["max_completion_tokens"] = changes.pop("max_tokens")
         changes = {key: value for key, value in changes.items() if key not in fields or value != fields[key]}
-        return edited(before, **changes) if changes else before
+        return before.with_(**changes) if changes else before
 
     @property
     def check(self) -> PromptCheck:
@@ -142,7 +142,7 @@ class Playground:
         self.metric.observe(lambda _: self._on_metric(), names="value")
         self.file = field(w.Text, "File")
         self.k = small_field(w.BoundedIntText, "Passages k", min=1, max=1000)
-        self.how = field(w.Dropdown, "Try on", options=[RANDOM, *([TAG] if golden.tags else []), FAILING])
+        self.how = field(w.Dropdown, "Try on", options=[_RANDOM, *([TAG] if golden.tags else []), _FAILING])
         self.tag = field(w.Dropdown, "Tag", options=golden.tags)
         self.size = small_field(w.BoundedIntText, "Cases", min=1, max=len(golden), value=min(size, len(golden)))
         self.seed = small_field(w.IntText, "Seed", value=seed)
@@ -286,7 +286,7 @@ class Playground:
 
     def _sample(self) -> GoldenSet:
         golden, size, seed = self.tries.golden, self.size.value, self.seed.value
-        if self.how.value != FAILING:
+        if self.how.value != _FAILING:
             return sample_cases(golden, size, seed=seed, tag=self.tag.value if self.how.value == TAG else None)
         latest = self.tries.shown.results if self.tries.shown is not None else self._results
         if latest is None:
@@ -334,7 +334,7 @@ class Playground:
         self._draft, self.file.value = bundle, path.stem  # what is written is what was shown
         self.to_save.value = html_of(
             html_note(f"{path.name}, version {version}, compared with {self.tries.name}:", chip=Chip("new file")),
-            self.tries.baseline.diff(edited(bundle, version=version)),
+            self.tries.baseline.diff(bundle.with_(version=version)),
         )
         self.saving.layout.display = ""
 

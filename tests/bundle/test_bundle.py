@@ -367,6 +367,8 @@ def test_a_limit_is_said_once_and_a_budget_is_a_number(sampling: dict[str, Any],
     ("axes", "rule"),
     [
         ({"temperature": []}, "must be a non-empty list"),
+        ({"temperature": 0.5}, "must be a non-empty list"),
+        ({"temperature": ["hot"]}, "sampling.temperature: must be a number; it is text"),
         ({"model": "openai/gpt-4o"}, "must be a non-empty list"),
         ({"temperature": [0.5, 0.5]}, "occurs twice"),
         ({"temp": [0.5]}, "is no field of a bundle"),
