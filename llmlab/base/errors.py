@@ -148,3 +148,16 @@ class GateError(LlmlabError):
 
 class RegistryError(LlmlabError):
     """A registration, promotion, rollback or load that is refused, with the reason."""
+
+
+def raised(error: BaseException) -> str:
+    """The class of an error and what it says; the class alone where it says nothing, or breaks as it becomes text.
+
+    >>> raised(ValueError("no number")), raised(KeyError())
+    ('ValueError: no number', 'KeyError')
+    """
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".removesuffix(": ")
+    except Exception:  # noqa: BLE001  # an SDK's or a user's own error may do anything there
+        return name

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from llmlab import engine
 from llmlab.base.background import collecting_rarely, in_thread
 from llmlab.base.cells import plain
-from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError
+from llmlab.base.errors import CallError, CallTimeoutError, StoreError, UnusableEndpointError, raised
 from llmlab.base.private import Secrets, secrets_now
 from llmlab.clients.access import RetryPolicy
 from llmlab.clients.base import Client, Generation, Request, Usage
@@ -251,7 +251,7 @@ class _Run:
                 raise
             return Generation(status="error", error="CancelledError: the call cancelled itself")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's client or app may raise anything; one row must not end the others
-            return Generation(status="error", error=_short(f"{type(error).__name__}: {error}"))
+            return Generation(status="error", error=_short(raised(error)))
 
     async def _asked(self, call: Call) -> Generation:
         if call.request is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from llmlab.base.documents import read_bytes
-from llmlab.base.errors import FileRuleError
+from llmlab.base.errors import FileRuleError, raised
 from llmlab.clients.base import Client
 from llmlab.scorers.base import Scorer
 
@@ -45,7 +45,7 @@ def own_clients(path: Path) -> dict[str, Client]:
     try:
         clients = {name: value for name, value in public_values if _is_client(value)}
     except Exception as error:  # a property that computes may raise anything
-        rule = f"has a client that does not tell its fingerprint ({type(error).__name__}: {error})"
+        rule = f"has a client that does not tell its fingerprint ({raised(error)})"
         raise FileRuleError(rule, path=path) from error
     if not clients:
         rule = "makes no client; a variable called as the provider needs a `fingerprint` and `async complete(request)`"
@@ -84,5 +84,5 @@ def _run(path: Path, name: str) -> ModuleType:
         del sys.modules[name]
         if not isinstance(error, (Exception, SystemExit)):  # Ctrl+C ends the run; a file that exits does not
             raise
-        raise FileRuleError(f"cannot be imported ({type(error).__name__}: {error})", path=path) from error
+        raise FileRuleError(f"cannot be imported ({raised(error)})", path=path) from error
     return module

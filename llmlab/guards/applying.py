@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
+from llmlab.base.errors import raised
 from llmlab.clients.base import FIRED, GUARDED, Client, Generation, Request, Status, Usage
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
@@ -78,7 +79,7 @@ class Guard(Shown):
         try:
             score = await self.scorer.later(case, generation)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a scorer may raise anything; the rule for broken guards holds
-            return Ruling(self.when_broken == "fire", f"{type(error).__name__}: {error}", True, True)
+            return Ruling(self.when_broken == "fire", raised(error), True, True)
         if score.value is None:
             return Ruling(False, score.explanation, True)
         worse = score.value < self.limit if self.scorer.higher_is_better else score.value > self.limit

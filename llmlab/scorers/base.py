@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict, Unpack, overload
 
 from llmlab import scorers as room
+from llmlab.base.errors import raised
 from llmlab.clients.base import ANSWER_COLUMNS, Generation
 from llmlab.display.shown import Shown
 from llmlab.golden.cases import Case
@@ -265,5 +266,4 @@ async def _awaited(metric: Scorer, case: Case, generation: Generation) -> Score:
 
 
 def _unscored(metric: Scorer, error: BaseException) -> Score:
-    raised = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return Score(name=metric.name, value=None, explanation=f"{RAISED}{raised}"[:1000])
+    return Score(name=metric.name, value=None, explanation=f"{RAISED}{raised(error)}"[:1000])
