@@ -74,12 +74,12 @@ def test_a_value_that_is_no_number_is_a_type_error(value: object) -> None:
         made(CASE, said("x"))
 
 
-class Mute(Exception):
+class MuteError(Exception):
     def __str__(self) -> str:
         return str(1 / 0)
 
 
-@pytest.mark.parametrize("error", [KeyError("boom"), SystemExit(0), Mute()])
+@pytest.mark.parametrize("error", [KeyError("boom"), SystemExit(0), MuteError()])
 def test_a_scorer_that_raises_leaves_its_row_unscored_and_the_others_scored(error: BaseException) -> None:
     """One that exits as well: it would end the job, in green. And an error that breaks as it becomes text."""
 
