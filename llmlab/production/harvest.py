@@ -121,7 +121,7 @@ def harvested(
     factors, why = _factors(frame, more_of)
     groups, left_out = _groups(traces, golden, bundles)
     if not groups:
-        raise DataError("no request is left to draw from: " + ", ".join(f"{n:,} {why}" for why, n in left_out.items()))
+        raise DataError(_nothing(left_out))
     inclusion = _drawn(groups, factors, n=n, rng=np.random.default_rng(seed))
     root = project_root() if root is None else root
     redact = redactor(root)
@@ -140,6 +140,12 @@ def harvested(
         left_out=left_out,
         redacted=told(personal_in((t.request_id, [t.inputs, t.answer.text, t.answer.tool_calls]) for t in drawn)),
     )
+
+
+def why_nothing(traces: Sequence[Trace], golden: GoldenSet | None, bundles: Iterable[Bundle]) -> str:
+    """See `Traces.nothing_to_harvest`."""
+    groups, left_out = _groups(traces, golden, bundles)
+    return "" if groups else _nothing(left_out)
 
 
 def as_results(traces: Iterable[Trace], cases: Iterable[Case]) -> Results:
@@ -200,6 +206,10 @@ def _groups(
         else:
             groups.setdefault(question_key, []).append(row)
     return list(groups.values()), left_out
+
+
+def _nothing(left_out: Mapping[str, int]) -> str:
+    return "no request is left to draw from: " + ", ".join(f"{n:,} {why}" for why, n in left_out.items())
 
 
 def _drawn(groups: list[list[int]], factors: FloatArray, *, n: int, rng: np.random.Generator) -> dict[int, float]:

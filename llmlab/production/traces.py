@@ -27,7 +27,7 @@ from llmlab.base.project import aware, located, runs_folder
 from llmlab.bundle.bundle import Bundle
 from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet
-from llmlab.production.harvest import Harvest, harvested
+from llmlab.production.harvest import Harvest, harvested, why_nothing
 from llmlab.production.lines import SIGNAL, Trace, trace_of, with_signals
 from llmlab.production.reading import ENDINGS, from_files, from_objects, from_table, is_ours
 from llmlab.production.recorder import is_held, pseudonym
@@ -163,9 +163,19 @@ class Traces(Shown):
         Raises:
             DataError: nothing is left to draw from. ValueError: no such request to want more of.
         """
-        frame = self.frame[(self.frame["arm"] != "shadow").to_numpy(bool)].reset_index(drop=True)
-        traces, more_of = list(replace(self, frame=frame)), more_of or {}
-        return harvested(frame, traces, n=n, more_of=more_of, seed=seed, golden=golden, bundles=bundles, root=root)
+        seen, more_of = self._seen, more_of or {}
+        return harvested(
+            seen.frame, list(seen), n=n, more_of=more_of, seed=seed, golden=golden, bundles=bundles, root=root
+        )
+
+    def nothing_to_harvest(self, *, golden: GoldenSet | None = None, bundles: Iterable[Bundle] = ()) -> str:
+        """Why `harvest` has nothing to draw from, as where all was asked before; "" where it has something."""
+        return why_nothing(list(self._seen), golden, bundles)
+
+    @property
+    def _seen(self) -> Traces:
+        """Those whose answer somebody saw."""
+        return replace(self, frame=self.frame[(self.frame["arm"] != "shadow").to_numpy(bool)].reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.frame)

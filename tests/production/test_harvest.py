@@ -156,6 +156,12 @@ def test_a_bad_request_becomes_a_permanent_case_that_names_its_post_mortem():
     assert (case.expected, case.cluster) == (("dropna",), "u0")
 
 
+def test_why_nothing_can_be_drawn_is_told_before(project):
+    requests, asked = traffic(1, questions=["q?"]), ll.GoldenSet((ll.Case(id="a", inputs={"question": "q"}),))
+    assert requests.nothing_to_harvest() == ""
+    assert "1 asked in the golden set already" in requests.nothing_to_harvest(golden=asked)
+
+
 @pytest.mark.parametrize(
     ("wish", "kind", "told"),
     [

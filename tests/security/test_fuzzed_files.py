@@ -76,7 +76,7 @@ RUN = "".join(f"q{i % 5} Q0 d{i} {i} {20 - i}.5 tag\n" for i in range(20))
 BEIR = "query-id\tcorpus-id\tscore\n" + "".join(f"q{i % 5}\td{i}\t{i % 3}\n" for i in range(20))
 CORPUS = "".join(json.dumps({"id": f"d{i}", "text": f"text {i}", "title": "t"}) + "\n" for i in range(4))
 BATCH = {
-    "file": "a.jsonl",
+    "file": "001.jsonl",
     "calls": 2,
     "model": "openai/gpt-4o-2024-08-06",
     "wire": "chat",
