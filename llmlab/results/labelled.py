@@ -204,8 +204,14 @@ def label_columns(
     n_used = sum(len(labels.by_key[key]) for key in used)
     n_stale = len(labels) - n_used
     stale = f"{n_stale} of {len(labels)} labels of {name} fit no answer here (changed, or of others) and are not used."
+    given = ~np.isnan(chances)[~np.isnan(people)]
+    evenly = (
+        f"{(~given).sum()} of {given.size} answers labelled for {name} do not say by what chance they were chosen: "
+    )
+    evenly += "all are read as if they were drawn evenly."
+    notes = (*([stale] if n_stale else ()), *([evenly] if given.any() and not given.all() else ()))
     columns = {f"{name}_label": people, f"{name}_inclusion": chances}
-    return columns, LabelsRecord(digest=labels.digest, used=n_used, stale=n_stale), (stale,) if n_stale else ()
+    return columns, LabelsRecord(digest=labels.digest, used=n_used, stale=n_stale), notes
 
 
 def corrected_line(scores: LabelledScores, row: PairedRow) -> str:

@@ -85,6 +85,16 @@ def test_stale_labels_are_counted_and_not_used(judge, tmp_path):
         ll.judge.calibrate(labels, judged({"v1": [f"{text}!" for text in texts]}, judge, tmp_path))
 
 
+@pytest.mark.parametrize(("chance", "told"), [(None, "30 of 40 answers labelled"), (0.2, "")])
+def test_labels_of_which_some_do_not_say_their_chance_are_read_as_even_and_it_is_told(judge, tmp_path, chance, told):
+    texts, labels = many()
+    chances = [0.5] * 10 + [chance] * 30
+    mixed = [label.model_copy(update={"inclusion": p}) for label, p in zip(labels.labels, chances, strict=True)]
+    notes = judged({"v1": texts}, judge, tmp_path).with_labels(Labels(tuple(mixed))).notes
+    assert told in " ".join(notes)
+    assert ("by what chance" in " ".join(notes)) == bool(told)
+
+
 def test_per_tag_every_tag_has_its_group(judge, tmp_path):
     texts, labels = many()
     found = ll.judge.calibrate(labels, judged({"v1": texts}, judge, tmp_path), by="tags")
