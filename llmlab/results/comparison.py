@@ -443,4 +443,5 @@ def _weighting(rows: Sequence[PairedRow]) -> str:
         return ""
     d = max(weighted, key=lambda difference: difference.n)
     units = counted(d.n_clusters, "case" if d.n_clusters == d.n else "cluster")
-    return f"cases weighted by what they stand for ({units} tell as much as {d.independent:,.0f} equal ones); "
+    fewer = f" ({units} tell as much as {d.independent:,.0f} equal ones)" if round(d.independent) < d.n_clusters else ""
+    return f"cases weighted by what they stand for{fewer}; "
