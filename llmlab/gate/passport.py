@@ -127,8 +127,12 @@ class JudgePassport(Shown, Sealed):
             failures.append(f"it was made at {self.created_at}, after the moment that is asked for")
         if now >= utc(self.expires_at):
             failures.append(f"it expired at {self.expires_at}; calibrate the judge again")
-        failures += [limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items()]
-        return PassportCheck(failures=tuple(failure for failure in failures if failure))
+        return PassportCheck(failures=(*failures, *self._failed))
+
+    @property
+    def _failed(self) -> tuple[str, ...]:
+        failures = (limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items())
+        return tuple(filter(None, failures))
 
     def _rows(self) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
@@ -142,10 +146,10 @@ class JudgePassport(Shown, Sealed):
         return rows
 
     def _sentence(self) -> str:
-        return (
-            f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}, "
-            f"good from {self.created_at} to {self.expires_at}."
-        )
+        judge = f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}"
+        if self._failed:
+            return f"{judge}, good for nothing: {'; '.join(self._failed)}."
+        return f"{judge}, good from {self.created_at} to {self.expires_at}."
 
 
 def passport_reasons(
