@@ -148,7 +148,7 @@ class JudgePassport(Shown, Sealed):
     def _sentence(self) -> str:
         judge = f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}"
         if self._failed:
-            return f"{judge}, good for nothing: {'; '.join(self._failed)}."
+            return f"{judge}: it does not hold, {'; '.join(self._failed)}."
         return f"{judge}, good from {self.created_at} to {self.expires_at}."
 
 

@@ -42,7 +42,7 @@ def test_every_broken_limit_is_explained_and_an_undefined_figure_breaks_its_own(
     undefined = passport(metrics={"kappa": Measured(value=None, note="one class only")})
     assert undefined.valid(NOW, "a" * 64).failures[0] == "kappa is undefined (one class only)"
     assert "good from 2026-01-01" in str(passport())
-    assert "good for nothing: kappa is undefined (one class only)" in str(undefined)
+    assert "it does not hold, kappa is undefined (one class only)" in str(undefined)
 
 
 def test_it_comes_back_equal_and_is_strict(tmp_path):
