@@ -203,7 +203,7 @@ def test_nobody_can_tell_when_a_goal_holds_that_goes_the_wrong_way_or_not_far_en
 
 
 def test_a_wait_counts_the_units_that_will_have_a_value():
-    """Few give a thumb: of four rollouts without a difference at least half have ruled the margin out when it was said."""
+    """Few give a thumb: of four rollouts without a difference at least half have ruled the margin out by then."""
     guards, held = [{"metric": "signals.thumbs", "margin": 0.1}], 0
     for seed in range(4):
         frame = traffic(seed=seed, days=50)
