@@ -194,7 +194,7 @@ def _sign_flips(units: FloatArray) -> float:
     Under "no difference" the two arms of a case may be swapped, or those of a whole cluster, which flips its sign. One
     half of the two-sided p value.
 
-    >>> sign_flips(np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])) * 2  # Student's sleep data
+    >>> _sign_flips(np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])) * 2  # Student's sleep data
     0.00390625
     """
     dust, sums = 1e-12 * float(np.abs(units).sum()), np.zeros(1)
