@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmlab import stats
+from llmlab.base.errors import DataError
 from llmlab.base.numbers import counted, rounded_count
 from llmlab.gate.policy import Arms, Rules
 from llmlab.results.results import Results
@@ -118,7 +119,10 @@ def more_labels(correction: stats.Correction, *, need: Need, n_cases: int) -> Mo
         return None
     df, se = df if math.isfinite(df) else n - 1.0, correction.se
     spread = Spread(sd=se * math.sqrt(n), cases=n, df=df, bounded=correction.bounded, se=se)
-    growth = needed_cases([replace(need, spread=spread)]).likely / n  # cases and labels in the same proportion as now
+    try:
+        growth = needed_cases([replace(need, spread=spread)]).likely / n  # cases and labels in today's proportion
+    except DataError:  # what lost answers may be leaves nothing of the bound
+        return None
     if growth <= 1:
         return None
     if (needed := correction.labels_for(correction.se / math.sqrt(growth))) is not None:

@@ -183,7 +183,8 @@ class _Reader:
         # looks make proof dearer, never harm: a FAIL shows the interval that it was read off
         level = self._level(self.price.confidence) if verdict == Verdict.FAIL else begun.level
         decided = replace(_resting_on(d, begun), verdict=verdict, level=level, p_value=p_value, notes=notes)
-        shown = self._shown(decided, d, float(np.average(base, weights=design["weights"])), tail)
+        lost = max(0.0, seen[0][0].value - d.value)
+        shown = self._shown(decided, d, float(np.average(base, weights=design["weights"])), tail, lost=lost)
         return self._with_noise(shown, chosen) if reading is None else _described(shown, reading)
 
     def _notes(self, begun: Condition, d: PairedDifference, chosen: Chosen, verdict: Verdict) -> tuple[str, ...]:
@@ -239,13 +240,16 @@ class _Reader:
             return d.p_above(-self.margin), 1 - self.price.asked
         return harm, (1 - self.price.confidence) / 2 / tests
 
-    def _shown(self, decided: Condition, d: PairedDifference, base_mean: float, tail: float) -> Condition:
+    def _shown(
+        self, decided: Condition, d: PairedDifference, base_mean: float, tail: float, *, lost: float
+    ) -> Condition:
         """With value, interval and what could be missed, in the unit that people read, and what would settle it."""
         up, span, rule, bound = self.metric.higher_is_better, self.metric.span, decided.rule, decided.bound
         read = d if up else d.turned
         value, (low, high) = read.value, read.ends(decided.level)
         reach = would_show(d, tail=tail, least_value=bound if rule == "superior" else 0.0) if d.se else None
-        planned = replace(decided, plan=self._plan(decided, d, tail, bound * (base_mean if decided.relative else 1.0)))
+        bound_of_d = bound * (base_mean if decided.relative else 1.0)
+        planned = replace(decided, plan=self._plan(decided, d, tail, bound_of_d, lost=lost))
         if decided.relative:
             if base_mean == 0:
                 return planned
@@ -258,21 +262,23 @@ class _Reader:
                 reach = None  # not asked, or beyond what can happen
         return replace(planned, value=value, low=low, high=high, missed=reach)
 
-    def _plan(self, begun: Condition, d: PairedDifference, tail: float, bound: float) -> Need | None:
+    def _plan(self, begun: Condition, d: PairedDifference, tail: float, bound: float, *, lost: float) -> Need | None:
         """What would settle it: a margin if nothing differs; a goal if the gain lies beyond `min_effect`.
 
-        Where nothing varied it is the cases without which harm (or a gain) of `bound` may have gone unseen.
+        Where nothing varied it is the cases without which harm (or a gain) of `bound` may have gone unseen. More cases
+        lose as large a share of their answers, which take `lost` off at their worst: all of it, and none are enough.
         """
         if begun.rule == "no_shown_harm" or bound <= 0:
             return None
-        need = Need(name=begun.name, distance=bound, spread=Spread.of(d), tail=tail)
-        if d.se == 0 and not need.spread.hazard(bound):
+        need = Need(name=begun.name, distance=bound - lost, spread=Spread.of(d), tail=tail)
+        if d.se == 0 and not need.spread.hazard(need.distance):
             return None
         if begun.rule != "superior" or d.se == 0:
             return need
         gain = burdens.PLANNED_GAIN * bound
         truth = f"the true gain on {self.metric.name} is {begun._amount(gain)}"
-        return replace(need, distance=gain, spread=Spread.of(d, shift=gain), least_value=bound, truth=truth)
+        left = max(0.0, gain - lost)
+        return replace(need, distance=left, spread=Spread.of(d, shift=left), least_value=bound, truth=truth)
 
 
 def _floor(

@@ -381,7 +381,8 @@ def _days_more(
             gain = -harm_sign * reading.difference[0]
             margin = gain if gain > margin else 0.0
         needed, wait = units_to_settle(sequence, margin=margin, planned_units=policy.planned_units), 0.0
-    days = max((needed - n) / units.newest_per_day if units.newest_per_day else math.inf, wait, 0.0)
+    pace = units.newest_per_day * n / max(sum(units.n_units) - reading.young, 1)  # few may ever have a value
+    days = max((needed - n) / pace if pace else math.inf, wait, 0.0)
     return days if math.isfinite(days) else None
 
 

@@ -191,11 +191,12 @@ def _judged(row: PairedRow, margin: float | None) -> PairedRow:
     verdict = unanimous(words)
     if verdict != Verdict.INCONCLUSIVE or words[0] != verdict:  # or open for the unscored answers, not for the cases
         return replace(row, margin=margin, verdict=verdict)
-    spread = Spread.of(turned[0], noise=row.noise or 0.0)
-    need = [Need(name=row.metric.name, distance=margin, spread=spread, tail=1 - row.level)]
+    worst = min(turned, key=lambda end: end.value)  # more cases lose as many answers, and these count against it too
+    distance, spread = margin + worst.value - turned[0].value, Spread.of(worst, noise=row.noise or 0.0)
+    need = [Need(name=row.metric.name, distance=distance, spread=spread, tail=1 - row.level)]
     try:
         needed, instead = needed_cases(need).likely, None
-    except DataError:  # a margin of next to nothing: more cases than anybody has
+    except DataError:  # next to nothing is left of the margin: more cases than anybody has
         return replace(row, margin=margin, verdict=verdict)
     if row.repeats is not None and row.noise is not None:
         repeats, now = more_repeats(row.repeats)

@@ -400,14 +400,15 @@ def _margin_reading(row: PairedRow, d: PairedDifference) -> str:
     undecided = f"not enough evidence on the margin of {margin}"
     if d.too_few_clusters:
         return f"{undecided}, {_what_is_missed(row, d)}"
-    more = (row.needed_cases or 0) - row.n_pairs
     if row.unscored and row.needed_cases is None:  # the scored pairs alone would tell
         harmed = (d.value < 0) == row.metric.higher_is_better and abs(d.value) > (row.margin or 0)
         end = row.highest if harmed == row.metric.higher_is_better else row.lowest
         ends = f" (at their {'best' if harmed else 'worst'} {_ends(end, row.metric)})" if end else ""
         without = f"{counted(row.unscored, 'answer')} {'has' if row.unscored == 1 else 'have'} no score"
         return f"{undecided}, since {without}{ends}"
-    if more <= 0:
+    if row.needed_cases is None:
+        return undecided
+    if (more := row.needed_cases - row.n_attempted) <= 0:
         return f"{undecided}, though {_cases(row)} would do if nothing differs"
     return f"{undecided}; about {more_cases(more)}{_or_repeats(row)} would do if nothing differs"
 
@@ -416,7 +417,7 @@ def _or_repeats(row: PairedRow) -> str:
     if row.needed_with_repeats is None:
         return ""
     repeats, now, needed = row.needed_with_repeats
-    more = f"{rounded_count(needed - row.n_pairs)} more" if needed > row.n_pairs else "no more"
+    more = f"{rounded_count(needed - row.n_attempted)} more" if needed > row.n_attempted else "no more"
     return f", or {repeats} repeats instead of {now} and {more} cases,"
 
 

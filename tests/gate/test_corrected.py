@@ -224,6 +224,8 @@ def test_unscored_answers_are_taken_at_their_worst(kind):
     worse = decided(policy(goal=non_inferior(0.6)), ll.judge.with_labels(holed, kind.labels)).conditions[0]
     assert worse.unscored == 4
     assert worse.value == pytest.approx(whole.value - 4 / 400 * 4, abs=0.02)
+    nothing_left = decided(policy(goal=non_inferior(0.03)), ll.judge.with_labels(holed, kind.labels))
+    assert (nothing_left.word, nothing_left.needed_labels) == ("INCONCLUSIVE", None)
 
 
 def test_the_receipt_names_labels_and_method(kind):

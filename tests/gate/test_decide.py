@@ -377,6 +377,26 @@ def test_unknown_variants_are_the_callers_mistake(candidate, rule):
 # -- what would settle it, and how it is shown -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("rule", "bound", "gain"), [(non_inferior, 0.04, 0.0), (superior, 0.04, 0.06)])
+def test_what_lost_answers_take_off_more_cases_do_not_bring_back(rule, bound, gain):
+    """As large a share is lost of more cases: so many settle it in 80%, and where all is taken off none are named."""
+
+    def look(n, seed, *, lost=60, bound=bound, gain=gain):
+        drawn = np.random.default_rng(seed)
+        a = drawn.uniform(0.3, 0.6, n)
+        b = np.clip(a + drawn.normal(gain, 0.2, n), 0, 1).tolist()
+        found = gateable({"v1": a.tolist(), "v2": [None if i % lost == 0 else x for i, x in enumerate(b)]})
+        return decided(policy(goal=rule(bound)), found)
+
+    pilot = next(found for seed in range(9) if (found := look(120, seed)).needed_cases is not None)
+    needed = pilot.needed_cases.likely
+    assert [look(needed, seed).word for seed in range(20, 36)].count("PASS") >= 10
+    lossy = look(120, 0, lost=24, bound=bound / 2.5, gain=gain / 3)
+    assert lossy.word == "INCONCLUSIVE"
+    assert lossy.needed_cases is None
+    assert "more cases" not in lossy.sentence
+
+
 def test_needed_cases_are_planned_at_the_margin_and_priced():
     """(1.645 + .842)^2 sd^2 / m^2, whatever the observed effect, at $0.03 a case for both arms."""
     results = with_numbers(noisy(-0.004), cost_usd=[0.01, 0.02] * 200)

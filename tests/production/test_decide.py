@@ -202,6 +202,18 @@ def test_nobody_can_tell_when_a_goal_holds_that_goes_the_wrong_way_or_not_far_en
     assert better.action == "SHIP" or better.days_more is not None
 
 
+def test_a_wait_counts_the_units_that_will_have_a_value():
+    """Few give a thumb: of four rollouts without a difference at least half have ruled the margin out by then."""
+    guards, held = [{"metric": "signals.thumbs", "margin": 0.1}], 0
+    for seed in range(4):
+        frame = traffic(seed=seed, days=50)
+        days = 5 + decided(frame[frame["time"] < pd.Timestamp(on_day(5))], guards=guards, day=5).days_more
+        until = frame[frame["time"] < pd.Timestamp(on_day(days))]
+        held += decided(until, guards=guards, day=days).readings[0].holds
+        assert 20 < days < 60
+    assert held >= 2
+
+
 def test_a_few_who_make_most_requests_are_told():
     """With Pareto's tail of 1.2 intervals are too narrow; with the usual traffic nothing is said."""
     rng = np.random.default_rng(29)

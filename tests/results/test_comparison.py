@@ -243,6 +243,23 @@ def test_margins_give_verdicts_by_the_non_inferior_rule():
     assert "more cases would do if nothing differs" in compared.row("right", "noisy").sentence
 
 
+def test_the_cases_that_would_do_lose_as_many_answers_as_those_seen():
+    """Nothing differs and 2% of an arm is lost: with so many cases about 80% of fresh draws rule the margin out."""
+    rng = np.random.default_rng(4)
+
+    def row(n, lost):
+        base, gone = rng.beta(4, 2, n), set(range(0, n, lost)) if lost else set()
+        arms = [np.clip(base + rng.normal(0, 0.1, n), 0, 1).round(3).tolist() for _ in "ab"]
+        arms[1] = [None if i in gone else value for i, value in enumerate(arms[1])]
+        return made(dict(zip("ab", arms, strict=True))).compare("a", margin=0.05).row("right")
+
+    pilot = next(found for found in iter(lambda: row(60, 50), None) if found.needed_cases)
+    assert [row(pilot.needed_cases, 50).verdict for _ in range(20)].count("PASS") >= 13
+    many = next(found for found in iter(lambda: row(100, 12), None) if abs(found.difference.value) < 0.01)
+    assert (many.verdict, many.needed_cases) == ("INCONCLUSIVE", None)
+    assert "since 9 answers have no score" in many.sentence
+
+
 def test_where_repeats_make_the_noise_more_of_them_are_offered_instead_of_cases():
     """What repeats leave of n se^2, times 1 - 2/5, is what five of each case instead of two would take away."""
     rng = np.random.default_rng(5)
