@@ -50,10 +50,11 @@ SIGNAL = "signals."
 _NAMES = ("request_id", "unit_id", "session_id", "service", "rollout", "arm", "bundle", "guarded_by")
 FAILED = ("error", "timeout")
 STATUSES = ANSWERED | set(FAILED)
-_CANCELLED = frozenset(  # error codes: of Python, gRPC, nginx and browsers, then of ASGI's clients that left
+_CANCELLED = frozenset(  # error codes: of Python, gRPC, nginx, browsers, then of clients of ASGI and aiohttp that left
     (
         *("generatorexit", "cancellederror", "cancelled", "canceled", "499", "client_closed_request", "aborterror"),
         *("clientdisconnect", "clientdisconnected", "client_disconnect", "client_disconnected"),
+        "clientconnectionreseterror",
     )
 )
 LEFT = "cancelled before an answer (whoever asked left, or a deadline passed), in no error rate"

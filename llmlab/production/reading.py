@@ -133,6 +133,14 @@ def is_ours(path: Path) -> bool:
     return kind is not None and kind.name == OWN
 
 
+def requests_told_of(path: Path) -> set[str]:
+    """The ids that the signals and lines in a file name, those of requests that it does not hold too."""
+    held = _of_table(path) if path.suffix in (".parquet", ".csv") else _whole(path)
+    rows = (row for _, row in (_lines(path, Problems()) if held is None else held))
+    known = ((kind, row) for row in rows if (kind := sniffed(row)) and (kind.what == "signals" or kind.name == OWN))
+    return {str(kind.read(row)[0].get("request_id", "")) for kind, row in known} - {""}
+
+
 def _packed(path: Path) -> str:
     """What a file is compressed with, "" for nothing that is known."""
     with path.open("rb") as file:
@@ -296,7 +304,8 @@ def folded(spans: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Count
 
     The root is the request: when, what was asked and answered, how long. Calls of a model are its steps, whose tokens
     and costs add up (of what contains others only those that none inside has); retrievers say what was retrieved, and
-    failed calls below the root are attempts. A trace in which nothing is of a model (a health check) is left out.
+    a failed call that another follows was tried again. A trace in which nothing is of a model (a health check) is left
+    out.
     """
     wrong, requests = Counter[str](), list[dict[str, Any]]()
     traces = defaultdict[str, list[dict[str, Any]]](list)
@@ -355,7 +364,7 @@ def _request(trace_id: str, spans: list[dict[str, Any]]) -> tuple[dict[str, Any]
     below = [span for span in spans if span is not root]
     if fired := [span["name"] for span in below if span.get("kind") == "guardrail" and _fired(span)]:
         request["guards"] = fired
-    attempts = 1 + sum(bool(call.get("failed")) for call in calls if call is not root)
+    attempts = 1 + sum(bool(call.get("failed")) for call in calls[:-1])
     request["request_id"] = root.get("request_id", trace_id)
     return {**request, "attempts": attempts, "steps": json.dumps(list(map(_step, below)))}, len(roots) - 1
 

@@ -228,7 +228,7 @@ def decide(
 
 def _invalid(policy: RolloutPolicy, units: Enrolled) -> Iterator[str]:
     if not units.n_seen:
-        yield f"no request of the rollout {policy.name!r} is in these traces: does the recorder write it?"
+        yield f"no request of the rollout {policy.name!r} is in these traces; see whether the recorder writes it"
     if units.split.blocks:
         yield units.split._sentence().removesuffix(".")
     if units.crossed > _CROSSED_AT_MOST * units.n_seen:
@@ -247,6 +247,9 @@ def _few_carry(units: Enrolled) -> Iterator[str]:
 
 def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]:
     """Whether an arm served something that is neither bundle, or mostly the other arm's, which is a fallback."""
+    why = "a changed bundle is another rollout, with a new name"
+    if len({*digests.values()}) == 1:
+        why = "both arms are one bundle, as once the candidate is promoted; name the file of what served as `baseline`"
     for name, served in zip(ARMS, units.bundles(), strict=True):
         strange = Counter({digest: n for digest, n in served.items() if digest not in digests.values()})
         n, n_strange = sum(served.values()), strange.total()
@@ -254,7 +257,7 @@ def _other_bundles(units: Enrolled, digests: Mapping[str, str]) -> Iterator[str]
             digest = strange.most_common(1)[0][0]
             yield (
                 f"{n_strange:,} of {n:,} requests of the {name} were answered by the bundle {digest[:8]}, which is "
-                "neither arm's: a changed bundle is another rollout, with a new name"
+                f"neither arm's: {why}"
             )
         from_other = n - n_strange - served.get(digests[name], 0)
         if from_other > n / 2:

@@ -92,7 +92,7 @@ class Figures(Shown):
         sentences += [
             f"{counted(round(figure.n * figure.value), 'request')} {LEFT}."
             for figure in self.groups[-1][1]
-            if figure.name == "cancelled" and figure.value is not None
+            if figure.name == "cancelled" and figure.value
         ]
         if self.shadows:
             answers = counted(self.shadows, "second answer")
@@ -139,10 +139,10 @@ def figures_of(
         frame[column] = frame[column].where(mature)
         frame[f"_mature.{name}"] = mature
     codes = frame["error_code"][frame["error_code"] != ""].value_counts()
-    shown = list(codes.index[:_CODES_SHOWN])
+    shown, left = list(codes.index[:_CODES_SHOWN]), bool(frame["_cancelled"].any())
     return Figures(
         by=by or "",
-        groups=tuple((name, tuple(_figures(part, shown))) for name, part in _groups(frame, by)),
+        groups=tuple((name, tuple(_figures(part, shown, left=left))) for name, part in _groups(frame, by)),
         new_codes=_new_codes(frame),
         young={name: n for name, n in young.items() if n},
         problems=problems,
@@ -175,7 +175,7 @@ def _new_codes(frame: pd.DataFrame) -> dict[str, int]:
     return {str(code): int(n) for code, n in new["count"].items()}
 
 
-def _figures(part: pd.DataFrame, codes: list[str]) -> Iterator[Figure]:
+def _figures(part: pd.DataFrame, codes: list[str], *, left: bool) -> Iterator[Figure]:
     n = len(part)
     status = part["status"].to_numpy(dtype=object)
     yield Figure("requests", float(n), n)
@@ -184,9 +184,9 @@ def _figures(part: pd.DataFrame, codes: list[str]) -> Iterator[Figure]:
         yield Figure(name, float(known.nunique()) if len(known) else None, len(known))
     cancelled = part["_cancelled"].to_numpy(bool)
     yield _share("error rate", np.isin(status, FAILED)[~cancelled])
-    if cancelled.any():
+    if left:  # in some group
         yield _share("cancelled", cancelled)
-    error_codes = part["error_code"].to_numpy(dtype=object)
+    error_codes = part["error_code"].to_numpy(dtype=object)[~cancelled]  # they add up to the error rate
     for code in codes:
         yield _share(f"errors {code}", error_codes == code)
     yield _share_above("retries", numbers_of(part, "attempts"), 1)
@@ -257,8 +257,12 @@ def _share_above(name: str, values: FloatArray, limit: float) -> Figure:
 
 
 def _quantile(name: str, values: FloatArray, q: float, unit: str = "") -> Figure:
-    least = 1 / (1 - q) - 1e-9 if q > 0.5 else 1
-    return _figure(name, values, lambda known: np.quantile(known, q), unit, least=least)
+    return _figure(name, values, lambda known: np.quantile(known, q), unit, least=fewest(q))
+
+
+def fewest(q: float) -> float:
+    """Values below which their quantile is not told: one of them at least should lie beyond it."""
+    return 1 / (1 - q) - 1e-9 if q > 0.5 else 1
 
 
 def _figure(

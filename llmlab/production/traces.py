@@ -29,7 +29,7 @@ from llmlab.display.shown import Rows, Shown
 from llmlab.golden.cases import GoldenSet
 from llmlab.production.harvest import Harvest, harvested, why_nothing
 from llmlab.production.lines import SIGNAL, Trace, trace_of, with_signals
-from llmlab.production.reading import ENDINGS, from_files, from_objects, from_table, is_ours
+from llmlab.production.reading import ENDINGS, from_files, from_objects, from_table, is_ours, requests_told_of
 from llmlab.production.recorder import is_held, pseudonym
 from llmlab.production.service_metrics import Figures, figures_of
 from llmlab.tracking.reports import read_traces
@@ -230,11 +230,14 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
     named = [path for path in sorted(folder.rglob("*")) if {*path.suffixes} & {*ENDINGS} and path.suffix != ".part"]
     files = [path for path in named if path.is_file() and path.stat().st_size]
     ours = [path for path in files if is_ours(path)]
-    requests, left = set[str](), list[str]()
+    requests, left = set[str](), list[tuple[Path, str]]()
     for path in files:
         theirs, why = _requests_in(path, mine) if path in ours else _requests_elsewhere(path, mine)
         requests |= theirs
-        left += [f"{path} ({why})"] if why else []
+        left += [(path, why)] if why else []
+    for path in {*files} - {*ours} - {path for path, _ in left}:  # scores in files of their own
+        if n := len(requests & requests_told_of(path)):
+            left += [(path, f"still signals for {counted(n, 'request')} of theirs")]
     torn = re.compile("|".join(rf'"unit_id": ?{re.escape(json.dumps(name, ensure_ascii=False))}' for name in mine))
 
     def is_theirs(line: bytes) -> bool:
@@ -247,7 +250,7 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
     if left:
         raise DataError(
             f"{counted(gone, 'line')} deleted, but the person is not forgotten: delete their rows in these files, or "
-            f"write them as JSON lines and forget again: {'; '.join(left)}"
+            f"write them as JSON lines and forget again: {'; '.join(f'{path} ({why})' for path, why in sorted(left))}"
         )
     return gone
 

@@ -1,5 +1,6 @@
 """Pictures of a rollout and of an alias say what was found, with every interval, margin and move in them."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -58,6 +59,19 @@ def test_what_nobody_records_is_left_out_of_the_figures_over_time():
     figure = plots.over_time(ll.Traces.from_frame(frame))
     said = {axes.get_title(loc="left"): [text.get_text().strip() for text in axes.texts] for axes in figure.axes}
     assert sum("not known" in texts for texts in said.values()) == 2
+
+
+def test_a_percentile_of_too_few_requests_is_not_drawn():
+    """As the table of figures; the label stands where the line ends."""
+    frame = traffic(seed=2, days=14)
+    day = frame["time"].dt.floor("D")
+    few = frame[(day != day.max()) | (frame.groupby(day).cumcount() < 50)]
+    axes = plots.over_time(ll.Traces.from_frame(few)).figure.axes[1]
+    p50, p95, p99 = (line.get_ydata() for line in axes.lines)
+    assert [np.isnan(line[-1]) for line in (p50, p95, p99)] == [False, False, True]
+    assert not np.isnan([text.xy[1] for text in axes.texts]).any()
+    hour = plots.over_time(ll.Traces.from_frame(frame[day == day.max()].head(15))).figure.axes[1]
+    assert (len(hour.lines), [text.get_text() for text in hour.texts]) == (1, ["p50"])
 
 
 def test_what_nobody_saw_is_in_no_figure_over_time():

@@ -63,6 +63,16 @@ def test_an_error_rate_is_a_ratio_over_units_read_at_any_look():
     assert reading.n_units == tuple(frame.groupby("arm")["unit_id"].nunique())
 
 
+def test_a_rollout_whose_candidate_was_promoted_says_how_it_is_read_again():
+    """The alias of its baseline is the candidate by then."""
+    digests = dict.fromkeys(DIGESTS, DIGESTS["candidate"])
+    decision = decide(policy(), traffic(seed=3, days=3), digests=digests, now=on_day(3))
+    assert decision.action == "INVALID"
+    assert "as once the candidate is promoted; name the file of what served as `baseline`" in decision.sentence
+    nobody = decide(policy(), traffic(seed=3, days=3, rollout="other"), digests=DIGESTS, now=on_day(3))
+    assert nobody.sentence.endswith("see whether the recorder writes it.")
+
+
 def test_the_interval_of_a_share_of_the_baseline_ends_where_the_difference_is_no_longer_rejected():
     """At either end, candidate - (1 + change) baseline has an interval that touches 0."""
     rng = np.random.default_rng(1)

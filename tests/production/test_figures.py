@@ -126,6 +126,14 @@ def test_who_leaves_is_told_apart_from_errors():
     assert "errors CancelledError" not in figures.to_frame()["figure"].tolist()
 
 
+def test_shares_of_codes_add_up_to_the_error_rate_and_nobody_who_left_is_a_nought():
+    rows = ROWS.assign(error_code=["", "CancelledError", "", "", "529"], arm=list("aaabb"))
+    table = ll.Traces.from_frame(rows).figures("arm").to_frame().set_index(["by", "figure"])["value"]
+    codes = {by: table[by].filter(like="errors ").sum() for by in "ab"}
+    assert codes == {by: pytest.approx(table[by, "error rate"]) for by in "ab"}
+    assert (table["a", "cancelled"], table["b", "cancelled"]) == (1 / 3, 0)
+
+
 def test_the_share_of_the_context_is_by_the_list_where_nobody_says():
     """gpt-4o takes 128,000 tokens; of a model of one's own nobody knows."""
     rows = pd.DataFrame(

@@ -7,6 +7,7 @@ import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
 
 import llmlab as ll
@@ -104,6 +105,24 @@ def test_nobody_is_said_to_be_forgotten_whom_another_file_still_holds(tmp_path):
     assert production.forget(tmp_path, "anna", key=KEY) == 0
     with pytest.raises(FileRuleError, match="no folder"):
         production.forget(tmp_path / "typo", "anna", key=KEY)
+
+
+@pytest.mark.parametrize("name", ["scores.json", "scores.jsonl", "scores.parquet", "said.json"])
+def test_scores_of_a_person_in_files_of_their_own_are_named(tmp_path, name):
+    """They say whose they are by the request alone."""
+    recorded = recorder(tmp_path)
+    for unit in ("anna", "ben"):
+        with recorded.request(unit=unit, request_id=f"of-{unit}"):
+            pass
+    score = {"id": "s1", "trace_id": "of-anna", "name": "thumbs", "value": 0.0, "data_type": "NUMERIC"}
+    score = {"request_id": "of-anna", "signals": {"thumbs": 0}} if name == "said.json" else score
+    if name.endswith("parquet"):
+        pd.DataFrame([score]).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_text(json.dumps([score] if name.endswith("json") else score))
+    with pytest.raises(DataError, match=f"{name} .still signals for 1 request of theirs"):
+        production.forget(tmp_path, "anna", key=KEY)
+    assert production.forget(tmp_path, "ben", key=KEY) == 1
 
 
 def test_two_who_forget_at_once_bring_back_nobody(tmp_path):

@@ -291,12 +291,26 @@ def test_an_attribute_that_is_none_costs_itself_alone(tmp_path, value):
     assert [row["count"] for row in read.problems.rows] == [1, 1]
 
 
+@pytest.mark.parametrize(("failed", "attempts"), [([True], 1), ([True, False], 2), ([True, True], 2), ([False], 1)])
+def test_a_failed_call_was_tried_again_where_another_follows(tmp_path, failed, attempts):
+    """One call that failed, and its request with it, is no retry."""
+    calls = [otlp(KIND, span_id=f"c{i}") | {"status": {"code": 2 * one}} for i, one in enumerate(failed)]
+    root = otlp() | {"status": {"code": 2 * failed[-1]}}
+    below = {"traceId": root["traceId"], "parentSpanId": "e1"}
+    (tmp_path / "a.jsonl").write_text(batch(root, *(call | below for call in calls)))
+    (trace,) = ll.Traces.load(tmp_path)
+    assert trace.answer.attempts == attempts
+
+
 def test_a_request_of_opentelemetry_says_its_rollout(tmp_path):
     named = {"llmlab.rollout": "r1", "llmlab.arm": "candidate", "llmlab.bundle": "b" * 64}
     (tmp_path / "a.jsonl").write_text(batch(otlp(*(attribute(*one) for one in named.items()))))
     span = {"span_id": "e1", "name": "chat", "start_time_unix_nano": 1790000000000000000, "attributes": {}}
     mlflow = {"info": {"trace_id": "t2", "tags": named}, "data": {"spans": [span]}}
     (tmp_path / "b.jsonl").write_text(json.dumps(mlflow))
+    (tmp_path / "c.jsonl").write_text(json.dumps({**LANGFUSE, "metadata": named}))
+    (tmp_path / "d.jsonl").write_text(json.dumps({**LANGFUSE, "trace_id": "t3", "metadata": {"attributes": named}}))
+    (tmp_path / "e.jsonl").write_text(json.dumps({**LANGSMITH, "extra": {"metadata": named}}))
     for trace in ll.Traces.load(tmp_path):
         assert (trace.rollout, trace.arm, trace.bundle) == tuple(named.values())
 
@@ -537,6 +551,7 @@ LEFT = {"name": "exception", "attributes": [attribute("exception.type", "asyncio
             "error_information": {"error_class": "CancelledError"},
         },
         {"request_id": "r1", "time": f"{BEGAN}Z", "status": "error", "error_code": "CancelledError"},
+        {"request_id": "r1", "time": f"{BEGAN}Z", "status": "error", "error_code": "ClientConnectionResetError"},
         {"request_id": "r1", "time": f"{BEGAN}Z", "status": "cancelled"},
     ],
 )  # fmt: skip
