@@ -258,7 +258,7 @@ def _separator_of(text: str) -> str:
 
     Where the comma is the decimal sign, spreadsheets write semicolons; a first line `sep=;` of Excel's names it.
 
-    >>> separator_of("question;expected\\nWhy, indeed?;so\\n"), separator_of('"a;b;c",d\\n')
+    >>> _separator_of("question;expected\\nWhy, indeed?;so\\n"), _separator_of('"a;b;c",d\\n')
     (';', ',')
     """
     if declared := _SEPARATOR.match(text):

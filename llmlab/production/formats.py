@@ -167,7 +167,7 @@ def moment(value: Any) -> datetime:
 def _answer_text(value: Any, depth: int = 0) -> str:
     """The text of an answer in whatever it is wrapped: choices, generations, messages with parts.
 
-    >>> [answer_text({"choices": [{"message": {"content": "Yes"}}]}), answer_text([{"role": "user", "parts": ["No"]}])]
+    >>> [_answer_text({"choices": [{"message": {"content": "Yes"}}]}), _answer_text([{"role": "user", "parts": ["No"]}])]
     ['Yes', 'No']
     """
     value = _opened(value)
@@ -192,7 +192,7 @@ def _answer_text(value: Any, depth: int = 0) -> str:
 def _calls_json(value: Any) -> str | None:
     """The calls of tools that an answer consists of, as a JSON list, in whatever it is wrapped; None without one.
 
-    >>> calls_json({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
+    >>> _calls_json({"choices": [{"message": {"content": None, "tool_calls": [{"id": "c1"}]}}]})
     '[{"id": "c1"}]'
     """
     calls = list(_calls(value))
@@ -220,7 +220,7 @@ def _calls(value: Any, depth: int = 0) -> Iterator[Any]:
 def _finish_status(value: Any) -> str | None:
     """What an answer is by the reason why it ended, in whatever it is wrapped: refused, truncated, None = as it seems.
 
-    >>> finish_status({"choices": [{"finish_reason": "length"}]}), finish_status({"finish_reasons": ["stop"]})
+    >>> _finish_status({"choices": [{"finish_reason": "length"}]}), _finish_status({"finish_reasons": ["stop"]})
     ('truncated', None)
     """
     reasons = [re.split(r"[:;\s]", reason.lower().replace("-", "_"))[0] for reason in _finishes(value)]
@@ -515,7 +515,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "guards": _guards,
     "kind": _kind,
     "status": _status,
-    "code": lambda value: str(value) if not str(value).isdigit() or int(value) >= 400 else "",
+    "code": lambda value: "" if (code := text(value)).isdigit() and int(code) < 400 else code,
     "raised": _raised,
     "flag": bool,
     "failed": lambda code: str(code) == "2" or str(code).upper().endswith("ERROR"),

@@ -78,7 +78,7 @@ def _tipping_point(
     where the claim falls at any x, or at none. The mean is linear in x and its CR2 variance, whose degrees of freedom
     depend on the clusters alone, a square; so x is a root of mean^2 - t^2 se^2.
 
-    >>> round(tipping_point([1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 0.0], [0, 0, 0, 0, 0, 0, -1.0], alpha=0.025), 3)
+    >>> round(_tipping_point([1.0, 1.2, 0.8, 1.1, 0.9, 1.0, 0.0], [0, 0, 0, 0, 0, 0, -1.0], alpha=0.025), 3)
     1.01
     """
     d, slope = floats(known, "known", at_least=2), floats(slopes, "slopes", at_least=2)

@@ -315,7 +315,7 @@ def _any_relevant(case: Case, retrieved: Sequence[str]) -> bool:
     """Whether any document judged relevant (grade above 0) is among those retrieved.
 
     >>> from llmlab.golden.cases import Case
-    >>> any_relevant(Case(id="q", inputs={"question": "?"}, relevant={"a": 2, "b": 0}), ["b", "x"])
+    >>> _any_relevant(Case(id="q", inputs={"question": "?"}, relevant={"a": 2, "b": 0}), ["b", "x"])
     False
     """
     return any(case.relevant.get(doc_id, 0) > 0 for doc_id in retrieved)

@@ -131,7 +131,7 @@ def _key_terms(text: str) -> frozenset[str]:
     """What a statement is recognised by: stemmed words without stop words, numbers, and for other scripts words as
     they stand; where a script has no spaces, pairs of characters.
 
-    >>> sorted(key_terms("The 3 rows are sorted")), sorted(key_terms("行の並べ替え"))[:2]
+    >>> sorted(_key_terms("The 3 rows are sorted")), sorted(_key_terms("行の並べ替え"))[:2]
     (['3', 'row', 'sort'], ['の並', 'べ替'])
     """
     terms = set(words(text))
