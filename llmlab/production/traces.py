@@ -218,7 +218,7 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
         raise FileRuleError("is no folder, so nobody can be forgotten there", path=folder)
     mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
     named = [path for path in sorted(folder.rglob("*")) if {*path.suffixes} & {*ENDINGS} and path.suffix != ".part"]
-    files = [path for path in named if path.is_file() and path.stat().st_size]
+    files = [path for path in named if path.is_file() and _holds_anything(path)]
     ours = [path for path in files if is_ours(path)]
     requests, left = set[str](), list[str]()
     for path in files:
@@ -240,6 +240,11 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
             f"write them as JSON lines and forget again: {'; '.join(left)}"
         )
     return gone
+
+
+def _holds_anything(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(map(bytes.strip, file))
 
 
 def _requests_in(path: Path, mine: set[str]) -> tuple[set[str], str]:

@@ -530,6 +530,7 @@ LEFT = {"name": "exception", "attributes": [attribute("exception.type", "asyncio
         json.loads(batch(otlp(KIND) | {"status": {"code": 2}, "events": [LEFT]})),
         json.loads(batch(otlp(KIND, attribute("error.type", "499")) | {"status": {"code": 2}})),
         {**HELICONE, "response_status": 499, "response_body": {}},
+        {**HELICONE, "response_status": 499.0, "response_body": {}},  # as a column with gaps has it
         {**LANGSMITH, "status": "error", "error": "CancelledError('Cancelled by cancel scope')"},
         {**LANGFUSE, "level": "ERROR", "status_message": "CancelledError: "},
         {
