@@ -167,8 +167,8 @@ def moment(value: Any) -> datetime:
 def _answer_text(value: Any, depth: int = 0) -> str:
     """The text of an answer in whatever it is wrapped: choices, generations, messages with parts.
 
-    >>> [_answer_text({"choices": [{"message": {"content": "Yes"}}]}), _answer_text([{"role": "user", "parts": ["No"]}])]
-    ['Yes', 'No']
+    >>> _answer_text({"choices": [{"message": {"content": "Yes"}}]}), _answer_text([{"role": "user", "parts": ["No"]}])
+    ('Yes', 'No')
     """
     value = _opened(value)
     if isinstance(value, str):
