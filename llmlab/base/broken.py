@@ -7,6 +7,7 @@ from typing import Any
 
 import pydantic
 
+_OF_KEYS = {"missing": "is missing", "extra_forbidden": "is no key that is known"}
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _KINDS = {  # the beginning of pydantic's word -> ours
     **{"string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false"},
@@ -42,6 +43,8 @@ def broken_rule(error: Any) -> str:
     'must be a finite number; it is nan'
     """
     kind, facts, value = str(error["type"]), error.get("ctx", {}), error.get("input")
+    if kind in _OF_KEYS:
+        return _OF_KEYS[kind]
     if kind in ("value_error", "assertion_error"):
         return str(facts["error"])
     for bound, sign in _BOUNDS.items():

@@ -140,8 +140,10 @@ def write_whole(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def broken_rule(error: pydantic.ValidationError) -> str:
-    """The first rule that a document breaks, and where in it; what stands there stays out."""
+def broken_rule(error: Exception) -> str:
+    """The first rule that a document breaks, and where in it; what stands there stays out. Of other errors the text."""
+    if not isinstance(error, pydantic.ValidationError):
+        return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pydantic
 
 from llmlab.base.documents import broken_rule
 from llmlab.base.errors import FileRuleError
@@ -76,8 +75,7 @@ def _require_own_keys(folder: Path) -> None:
             access = Endpoint(base_url=file.base_url, key_env=file.key_env, headers=tuple(file.headers.items()))
             model = ModelRef.parse(file.model)
         except ValueError as error:  # pydantic's too
-            rule = broken_rule(error) if isinstance(error, pydantic.ValidationError) else str(error)
-            raise FileRuleError(rule, path=folder / LIST) from None
+            raise FileRuleError(broken_rule(error), path=folder / LIST) from None
         addresses.require_own_keys(folder / LIST, model, access)
 
 

@@ -160,8 +160,7 @@ def _each_pair_once(
     position: PositionBias, columns: Columns, verdicts: tuple[list[Any], list[Any]], level: float
 ) -> PositionBias:
     """The same with counts, consistency and p over distinct pairs; accuracies stay those of every label."""
-    first = {pair: i for i, pair in reversed(list(enumerate(columns["pair"])))}
-    rows = sorted(first.values())
+    rows = np.flatnonzero(~columns["pair"].duplicated()).tolist()
     one, two = ([said[i] for i in rows] for said in verdicts)
     once = position_bias(one, two, clusters=_cells(columns, "cluster", rows), level=level)
     right = {name: getattr(position, name) for name in ("accuracy_order1", "accuracy_order2", "accuracy_both")}

@@ -466,7 +466,7 @@ def _mlflow(trace: Mapping[str, Any]) -> Iterator[Mapping[str, Any] | str]:
             value = _RATINGS.get(value.lower(), value) if isinstance(value, str) else value
             signals[str(assessment.get("assessment_name") or assessment.get("name"))] = value
     spans = (trace.get("data") or {}).get("spans") or ()
-    if not spans or about.get("state") == "IN_PROGRESS":
+    if not spans or "IN_PROGRESS" in (about.get("state"), about.get("status")):  # now, and before MLflow 3
         yield "trace that is not finished, or without its spans, left out"
         return
     for span in spans:
@@ -515,7 +515,7 @@ _CONVERTERS: Mapping[str, Callable[[Any], Any]] = {
     "guards": _guards,
     "kind": _kind,
     "status": _status,
-    "code": lambda value: str(value) if not str(value).isdigit() or int(value) >= 400 else "",
+    "code": lambda value: "" if (code := text(value)).isdigit() and int(code) < 400 else code,
     "raised": _raised,
     "flag": bool,
     "failed": lambda code: str(code) == "2" or str(code).upper().endswith("ERROR"),

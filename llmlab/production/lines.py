@@ -317,14 +317,16 @@ def settled(
     count("request without a time", timeless)
     requests = ~nameless & ~timeless & ~bare
     behind, took_s = np.zeros(len(frame), bool), np.nan_to_num(numbers_of(frame, "latency_s"))
-    for mine in (np.flatnonzero(requests & (file == number)) for number in appended):
-        time_s = seconds_of(frame["time"].iloc[mine])
+    rows = np.flatnonzero(requests)
+    for mine in np.split(rows, np.flatnonzero(np.diff(file[rows])) + 1):  # by file
+        if not len(mine) or file[mine[0]] not in appended:
+            continue
         # a line is written when its request ends, so those overlap
-        late = np.maximum.accumulate(time_s) - time_s > took_s[mine] + _WRITTEN_S
+        late = np.maximum.accumulate(time_s[mine]) - time_s[mine] > took_s[mine] + _WRITTEN_S
         behind[mine] = late & (2 * late.sum() <= len(mine))  # else the file is sorted some other way
     count("out of order, sorted by time", behind)
     doubled = np.zeros(len(frame), bool)
-    in_time = np.flatnonzero(requests)[np.argsort(seconds_of(frame.loc[requests, "time"]), kind="stable")]
+    in_time = rows[np.argsort(time_s[rows], kind="stable")]
     doubled[in_time] = frame["request_id"].iloc[in_time].duplicated(keep="last").to_numpy()
     count("request that came twice, the last one kept", doubled)
     late = frame[bare & ~nameless].sort_values("time", kind="stable", na_position="first")[["request_id", *signals]]

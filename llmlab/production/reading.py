@@ -38,7 +38,7 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
     files = _listed(paths)
     problems, kinds, tables = Problems(), Counter[str](), []
     foreign: list[tuple[Format, Placed]] = []
-    appended = list[int]()
+    appended = set[int]()
     for number, path in enumerate(files):
         kind, read = _opened(path, number, problems)
         if kind is None:
@@ -47,7 +47,7 @@ def from_files(paths: Sequence[str | Path]) -> tuple[pd.DataFrame, Rows, str]:
         kinds[kind.name] += 1
         if isinstance(read, list):
             tables += read
-            appended.append(number)
+            appended.add(number)
         else:
             foreign += [(kind, placed) for placed in read]
     if not kinds:

@@ -126,9 +126,10 @@ def figures_of(
         raise DataError("all these requests are second answers of a shadow, which nobody saw: figures('arm') has them")
     frame = frame[~shadow]
     moment = datetime.now(UTC) if now is None else now
-    failed, code = frame["status"].isin(FAILED) & ~cancelled_in(frame), frame["error_code"]
+    cancelled, code = cancelled_in(frame), frame["error_code"]
+    failed = frame["status"].isin(FAILED) & ~cancelled
     by_status = code.where(code != "", frame["status"]).where(failed, "")  # where there is no code
-    frame = frame.assign(error_code=by_status, _cancelled=cancelled_in(frame))
+    frame = frame.assign(error_code=by_status, _cancelled=cancelled)
     young: dict[str, int] = {}
     for name, age in (maturity or {}).items():
         column = f"{SIGNAL}{name}"

@@ -228,14 +228,14 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
         raise FileRuleError("is no folder, so nobody can be forgotten there", path=folder)
     mine = {unit, pseudonym(unit, key=project_key(runs_folder()) if key is None else key)}
     named = [path for path in sorted(folder.rglob("*")) if {*path.suffixes} & {*ENDINGS} and path.suffix != ".part"]
-    files = [path for path in named if path.is_file() and path.stat().st_size]
-    ours = [path for path in files if is_ours(path)]
+    files = [path for path in named if path.is_file() and _holds_anything(path)]
+    ours = set(filter(is_ours, files))
     requests, left = set[str](), list[tuple[Path, str]]()
     for path in files:
         theirs, why = _requests_in(path, mine) if path in ours else _requests_elsewhere(path, mine)
         requests |= theirs
         left += [(path, why)] if why else []
-    for path in {*files} - {*ours} - {path for path, _ in left}:  # scores in files of their own
+    for path in {*files} - ours - {path for path, _ in left}:  # scores in files of their own
         if n := len(requests & requests_told_of(path)):
             left += [(path, f"still signals for {counted(n, 'request')} of theirs")]
     torn = re.compile("|".join(rf'"unit_id": ?{re.escape(json.dumps(name, ensure_ascii=False))}' for name in mine))
@@ -246,7 +246,7 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
             return torn.search(line.decode("utf-8", "replace")) is not None
         return _text(row, "unit_id") in mine or _text(row, "request_id") in requests
 
-    gone = sum(_without(path, is_theirs) for path in ours)
+    gone = sum(_without(path, is_theirs) for path in files if path in ours)
     if left:
         raise DataError(
             f"{counted(gone, 'line')} deleted, but the person is not forgotten: delete their rows in these files, or "
@@ -255,8 +255,13 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
     return gone
 
 
+def _holds_anything(path: Path) -> bool:
+    with path.open("rb") as file:
+        return any(map(bytes.strip, file))
+
+
 def _requests_in(path: Path, mine: set[str]) -> tuple[set[str], str]:
-    """The ids of a person's requests in lines of ours, and why some stay there: none does."""
+    """The ids of a person's requests in lines of ours, and "", for none stays there."""
     with path.open("rb") as file:
         return {_text(row, "request_id") for row in map(_parsed, file) if _text(row, "unit_id") in mine} - {""}, ""
 
@@ -292,9 +297,9 @@ def _without(path: Path, is_theirs: Callable[[bytes], bool]) -> int:
             with path.open("rb") as file:
                 if not is_held(file.fileno(), (path, os.fstat(file.fileno())), alone=True):
                     continue
-                for left in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.part"):
-                    left.unlink()  # whoever wrote it was killed, for the file is ours alone now
                 if gone := sum(map(is_theirs, file)):
+                    for left in path.resolve().parent.glob(f".{glob.escape(path.resolve().name)}.*.part"):
+                        left.unlink()  # whoever wrote it was killed, for the file is ours alone now
                     file.seek(0)
                     _replace(path, (line for line in file if not is_theirs(line)))
                 return gone

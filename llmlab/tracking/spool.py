@@ -159,5 +159,4 @@ def read(path: Path) -> Entry:
             figures={unquote(file.stem): file.read_bytes() for file in sorted(path.glob("*.png"))},
         )
     except (OSError, ValueError, KeyError, TypeError, LlmlabError) as error:
-        why = broken_rule(error) if isinstance(error, pydantic.ValidationError) else str(error)
-        raise FileRuleError(f"is damaged ({why}); look at it, and remove it", path=path) from None
+        raise FileRuleError(f"is damaged ({broken_rule(error)}); look at it, and remove it", path=path) from None

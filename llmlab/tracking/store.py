@@ -237,7 +237,7 @@ def named_uri(variable: str, root: Path) -> str:
     """The address that a variable of the environment names, read from the project root; "" where it names none."""
     given = os.environ.get(variable, "").strip()
     scheme = given.partition(":")[0].lower() if ":" in given else ""
-    if given and scheme in ("", "file") and not given.startswith("databricks"):
+    if given and scheme in ("", "file") and given not in ("databricks", "databricks-uc"):
         raise StoreError(
             f"{variable} is {plain(without_password(given))}, a folder, which MLflow no longer writes to; "
             "unset it, or name sqlite:///path/to/mlflow.db or the http address of a server"

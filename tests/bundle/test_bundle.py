@@ -327,6 +327,8 @@ def test_with_takes_fields_of_any_level_and_refuses_others(bundle: Bundle) -> No
         bundle.with_(retrieval=None).with_(k=3)
     with pytest.raises(ValueError, match="names no provider"):
         bundle.with_(model="gpt-4o")
+    with pytest.raises(ValueError, match=r"^retrieval.corpus: is missing$"):
+        bundle.with_(retrieval={"retriever": "bm25"})
 
 
 def test_a_grid_names_every_combination_after_what_was_set(bundle: Bundle) -> None:

@@ -102,6 +102,7 @@ def test_nobody_is_said_to_be_forgotten_whom_another_file_still_holds(tmp_path):
     assert (tmp_path / "list.json").read_text().count("\n") == 3
     for name in ("list.json", "all.parquet", "old.jsonl.gz"):
         (tmp_path / name).unlink()
+    (tmp_path / "blank.jsonl").write_text("\n \n")  # holds nobody
     assert production.forget(tmp_path, "anna", key=KEY) == 0
     with pytest.raises(FileRuleError, match="no folder"):
         production.forget(tmp_path / "typo", "anna", key=KEY)

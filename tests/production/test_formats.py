@@ -530,9 +530,10 @@ def test_the_latest_assessment_of_mlflow_counts(tmp_path):
     rated = [{"assessment_name": "q", "feedback": {"value": v}, "create_time": f"{day}T10:00:00Z"} for day, v in days]
     trace["info"]["assessments"] = rated
     bare = json.dumps({"info": {"trace_id": "t2"}, "data": {"spans": []}})
-    (tmp_path / "a.jsonl").write_text("\n".join([json.dumps(trace), bare, of_mlflow("t3", state="IN_PROGRESS")]))
+    running = [of_mlflow("t3", state="IN_PROGRESS"), of_mlflow("t4", status="IN_PROGRESS")]
+    (tmp_path / "a.jsonl").write_text("\n".join([json.dumps(trace), bare, *running]))
     ((trace,), wrong) = (read := ll.Traces.load(tmp_path / "a.jsonl")), read.wrong
-    assert (trace.signals, wrong) == ({"q": 1.0}, [f"{LEFT_OUT}: 2"])
+    assert (trace.signals, wrong) == ({"q": 1.0}, [f"{LEFT_OUT}: 3"])
 
 
 LEFT = {"name": "exception", "attributes": [attribute("exception.type", "asyncio.exceptions.CancelledError")]}
@@ -544,6 +545,7 @@ LEFT = {"name": "exception", "attributes": [attribute("exception.type", "asyncio
         json.loads(batch(otlp(KIND) | {"status": {"code": 2}, "events": [LEFT]})),
         json.loads(batch(otlp(KIND, attribute("error.type", "499")) | {"status": {"code": 2}})),
         {**HELICONE, "response_status": 499, "response_body": {}},
+        {**HELICONE, "response_status": 499.0, "response_body": {}},  # as a column with gaps has it
         {**LANGSMITH, "status": "error", "error": "CancelledError('Cancelled by cancel scope')"},
         {**LANGFUSE, "level": "ERROR", "status_message": "CancelledError: "},
         {

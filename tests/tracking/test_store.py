@@ -70,6 +70,9 @@ def test_an_address_that_is_none_is_told_with_the_variable(uri, said, monkeypatc
 def test_databricks_is_no_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     assert store_uri(tmp_path) == "databricks"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks_runs")
+    with pytest.raises(StoreError, match="a folder"):
+        store_uri(tmp_path)
 
 
 @pytest.mark.parametrize(("status", "advice"), [(401, "MLFLOW_TRACKING_TOKEN"), (403, "MLFLOW_TRACKING_TOKEN")])
