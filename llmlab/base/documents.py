@@ -144,8 +144,10 @@ def broken_rule(error: Exception) -> str:
     """The first rule that a document breaks, and where in it; what stands there stays out. Of other errors the text."""
     if not isinstance(error, pydantic.ValidationError):
         return str(error)
-    first = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
+    from llmlab.base import broken  # only where something is wrong
+
+    first = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), broken.broken_rule(first))))
 
 
 class Strict(pydantic.BaseModel):

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import Field
 
 from llmlab import bundle, display
-from llmlab.base.documents import Strict, write_whole
+from llmlab.base.documents import Strict, broken_rule, write_whole
 from llmlab.base.errors import FileRuleError, FloatingModelError
 from llmlab.base.lazy import lent
 from llmlab.base.project import located
@@ -313,11 +313,7 @@ class Bundle(_Value):
         try:
             return Bundle.model_validate(data)
         except pydantic.ValidationError as error:
-            from llmlab.base.broken import broken_rule  # only where something is wrong
-
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(": ".join(filter(None, (place, broken_rule(first))))) from None
+            raise ValueError(broken_rule(error)) from None
 
     def __repr__(self) -> str:
         return f"Bundle({self.name} {self.version}, {self.model}, digest={self.digest[:8]})"
