@@ -189,7 +189,8 @@ def _html_folded(head: str, text: str) -> str:
 
 def _html_chip(chip: Chip) -> str:
     ink, paper = _CHIP_COLOURS[chip.kind]
-    style = f"border-radius:.8em;padding:.05em .6em;font-weight:600;white-space:nowrap;color:{ink};background:{paper}"
+    whole = "white-space:nowrap;" if len(chip.word) <= _SHORT_CHARS else ""
+    style = f"border-radius:.8em;padding:.05em .6em;font-weight:600;{whole}color:{ink};background:{paper}"
     return f"<span style='{style}'>{escape(chip.word)}</span>"
 
 
