@@ -98,7 +98,8 @@ class Open:
             text = "" if generation is None else str(generation)  # an SDK's text of a tool call
             attempts = self.line.get("attempts", 1)
             generation = Generation(text=text, status="ok" if text.strip() else "empty", attempts=attempts)
-        self.line |= {**_known(self._answered(generation)), **more}
+        endless = (name for name, value in more.items() if isinstance(value, float) and not math.isfinite(value))
+        self.line |= {**_known(self._answered(generation)), **more, **dict.fromkeys(endless)}  # NaN is no JSON
         if inputs is not None:
             self.line["inputs"] = inputs
 

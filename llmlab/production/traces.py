@@ -256,14 +256,16 @@ def forget(folder: str | Path, unit: str, *, key: bytes | None = None) -> int:
 
 
 def _holds_anything(path: Path) -> bool:
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # deleted by who keeps traces for some days
         return any(map(bytes.strip, file))
+    return False
 
 
 def _requests_in(path: Path, mine: set[str]) -> tuple[set[str], str]:
     """The ids of a person's requests in lines of ours, and "", for none stays there."""
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         return {_text(row, "request_id") for row in map(_parsed, file) if _text(row, "unit_id") in mine} - {""}, ""
+    return set(), ""
 
 
 def _requests_elsewhere(path: Path, mine: set[str]) -> tuple[set[str], str]:

@@ -420,6 +420,14 @@ def test_numbers_of_numpy_are_numbers_and_what_is_none_is_unknown(tmp_path):
     assert recorded.lost == 0
 
 
+def test_an_endless_number_is_written_as_unknown(tmp_path):
+    with recorder(tmp_path).request() as request:
+        request.answer("yes", cost_usd=float("nan"), latency_s=float("inf"))
+    (file,) = tmp_path.glob("*.jsonl")
+    line = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (line["text"], line["cost_usd"], line["latency_s"]) == ("yes", None, None)
+
+
 def test_nothing_odd_is_raised_into_a_request(tmp_path):
     """No answer, an answer that is none, an error without a text, and no id: they are told, or recorded."""
 
