@@ -60,7 +60,7 @@ def test_the_messages_api_is_found_as_pasted_too() -> None:
         ("https://user:hunter2@a.example/v1", {}, "or for basic authentication headers: {Authorization: VARIABLE}"),
         ("hunter2", {}, "must be an http"),
         ("https://a.example", {"api_key_env": "sk-hunter2"}, "^api_key_env: must be the NAME"),
-        ("https://a.example", {"max_in_flight": 0}, "^max_in_flight: .*greater than or equal to 1$"),
+        ("https://a.example", {"max_in_flight": 0}, "^max_in_flight: must be >= 1$"),
     ],
 )
 @pytest.mark.parametrize("wire", WIRES, ids=str)
