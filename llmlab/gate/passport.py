@@ -127,12 +127,8 @@ class JudgePassport(Shown, Sealed):
             failures.append(f"it was made at {self.created_at}, after the moment that is asked for")
         if now >= utc(self.expires_at):
             failures.append(f"it expired at {self.expires_at}; calibrate the judge again")
-        return PassportCheck(failures=(*failures, *self._failed))
-
-    @property
-    def _failed(self) -> tuple[str, ...]:
-        failures = (limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items())
-        return tuple(filter(None, failures))
+        failures += [limit.failure(name, self.metrics.get(name)) for name, limit in self.limits.items()]
+        return PassportCheck(failures=tuple(filter(None, failures)))
 
     def _rows(self) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
@@ -147,8 +143,8 @@ class JudgePassport(Shown, Sealed):
 
     def _sentence(self) -> str:
         judge = f"Judge {self.judge or self.judge_digest[:8]}, labels {self.labels_digest[:8]}"
-        if self._failed:
-            return f"{judge}: it does not hold, {'; '.join(self._failed)}."
+        if not (check := self.valid(utc(self.created_at), self.judge_digest)):
+            return f"{judge}: it does not hold, {'; '.join(check.failures)}."
         return f"{judge}, good from {self.created_at} to {self.expires_at}."
 
 

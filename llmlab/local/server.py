@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import IO, cast
 
 from filelock import FileLock, Timeout
 
@@ -152,11 +153,12 @@ def _hindrance(process: subprocess.Popen[str], settings: str, state: Path, timeo
 
     timer = threading.Timer(timeout_s, end)
     timer.start()
+    asked, answers = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)  # it was started with pipes
     try:
-        with process.stdin, process.stdout:  # type: ignore[union-attr]  # both are pipes
-            process.stdin.write(f"{settings}\n")  # type: ignore[union-attr]  # a pipe
-            process.stdin.flush()  # type: ignore[union-attr]  # a pipe
-            if process.stdout.readline() == "ready\n":  # type: ignore[union-attr]  # a pipe
+        with asked, answers:
+            asked.write(f"{settings}\n")
+            asked.flush()
+            if answers.readline() == "ready\n":
                 return ""
     except BrokenPipeError:
         pass  # it ended before it had read

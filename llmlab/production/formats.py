@@ -177,8 +177,7 @@ def _answer_text(value: Any, depth: int = 0) -> str:
         return ""
     if isinstance(value, list):
         texts = list(filter(None, (_answer_text(part, depth + 1) for part in value)))
-        roles = any(isinstance(part, Mapping) and "role" in part for part in value)
-        return "\n".join(texts[-1:] if roles else texts)
+        return "\n".join(texts[-1:] if _are_messages(value) else texts)
     if isinstance(value, Mapping):
         if value.get("type") in _THOUGHTS or value.get("thought") is True:
             return ""
@@ -187,6 +186,11 @@ def _answer_text(value: Any, depth: int = 0) -> str:
         silent = depth or any(value.get(name) for name in _OF_A_MODEL) or isinstance(value.get("output"), list)
         return next(inner, "" if silent else text(value))
     return "" if value is None else str(value)
+
+
+def _are_messages(parts: Sequence[Any]) -> bool:
+    """Whether a list is a conversation, of which the last message is the answer; else they are parts of one."""
+    return any(isinstance(part, Mapping) and "role" in part for part in parts)
 
 
 def _calls_json(value: Any) -> str | None:
@@ -204,8 +208,7 @@ def _calls(value: Any, depth: int = 0) -> Iterator[Any]:
     if depth > DEEPEST:
         return
     if isinstance(value, list):
-        roles = any(isinstance(part, Mapping) and "role" in part for part in value)
-        for part in value[-1:] if roles else value:
+        for part in value[-1:] if _are_messages(value) else value:
             yield from _calls(part, depth + 1)
     elif isinstance(value, Mapping):
         if value.get("type") in _TOOL_PARTS:
@@ -233,8 +236,7 @@ def _finishes(value: Any, depth: int = 0) -> Iterator[str]:
     if depth > DEEPEST:
         return
     if isinstance(value, list):
-        roles = any(isinstance(part, Mapping) and "role" in part for part in value)
-        for part in value[-1:] if roles else value:
+        for part in value[-1:] if _are_messages(value) else value:
             yield from _finishes(part, depth + 1)
     elif isinstance(value, Mapping):
         for name in _FINISHES:

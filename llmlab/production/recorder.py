@@ -28,7 +28,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from llmlab.base.errors import CallTimeoutError
+from llmlab.base.errors import CallTimeoutError, raised
 from llmlab.base.private import (
     Secrets,
     excerpt,
@@ -559,10 +559,8 @@ def _generation_of(error: BaseException) -> dict[str, Any]:
 
 
 def _said(error: BaseException) -> str:
-    try:
-        return excerpt(str(error)) or type(error).__name__
-    except Exception:  # noqa: BLE001  # an SDK's error may break as it becomes text
-        return type(error).__name__
+    name, _, text = raised(error).partition(": ")
+    return excerpt(text) or name
 
 
 def _without_texts(line: Mapping[str, Any]) -> dict[str, Any]:
